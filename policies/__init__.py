@@ -1,0 +1,1 @@
+"""Policies: generators, critics, and wrappers that hold another policy."""

@@ -1,0 +1,1 @@
+"""Runnable scripts, each one a short lesson."""

@@ -1,0 +1,1 @@
+"""Simulated worlds: batched environments, sensors and scripted experts."""

@@ -1,0 +1,1 @@
+"""One scripted demonstrator an environment."""

@@ -1,0 +1,1 @@
+"""The navigation world: scenes, embodiments, fields, crowds."""
