@@ -1,0 +1,122 @@
+"""The text of `--help`: groups with their options, and every key of the chosen ones with its meaning.
+
+Everything is read from the yaml files and from the syntax trees of the classes they name, so that nothing is imported.
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robot.core import paths
+
+HIDDEN = {"hydra"}
+
+
+def groups() -> dict[str, list[str]]:
+    """Option names of every config group, by group."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(paths.CONFIGS.glob("*/*.yaml")):
+        if file.parent.name not in HIDDEN:
+            found.setdefault(file.parent.name, []).append(file.stem)
+    return found
+
+
+def text(config_name: str, description: str, arguments: list[str]) -> str:
+    """The help of the entry point that composes configs/<config_name>.yaml, for the options chosen in `arguments`."""
+    root = paths.CONFIGS / f"{config_name}.yaml"
+    chosen = choices(root, arguments)
+    lines = [f"python -m robot.{config_name} [group=option] [key=value] …", ""]
+    lines += [" ".join(description.split()), ""] if description.strip() else []
+    lines += ["Groups (in brackets: chosen here)"]
+    lines += [_options(group, names, chosen) for group, names in groups().items() if group in chosen]
+    lines += ["  policy=<folder> takes a run folder or an exported folder or .onnx file"] if "policy" in chosen else []
+    lines += ["", f"Keys ({config_name}.yaml)", *_keys(root)]
+    for group, name in chosen.items():
+        file = paths.CONFIGS / group / f"{name}.yaml"
+        if file.exists():
+            lines += ["", f"Keys of {group}={name}", *_keys(file, f"{group}.")]
+    lines += ["", "Examples", *_examples(config_name, root), ""]
+    lines += [
+        "  --multirun with key=a,b runs every combination · --cfg job prints the composed config",
+        "  HYDRA_FULL_ERROR=1 shows tracebacks · --hydra-help lists Hydra's own flags",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def choices(root: Path, arguments: list[str]) -> dict[str, str]:
+    """Option of every group in the defaults of `root`, after the overrides of its options and of the command line."""
+    given = {key: value for key, _, value in (a.partition("=") for a in arguments) if (paths.CONFIGS / key).is_dir()}
+    chosen = {key: given.get(key, value) for key, value in _defaults(root) if not key.startswith("override ")}
+    for group, name in list(chosen.items()):
+        for key, value in _defaults(paths.CONFIGS / group / f"{name}.yaml"):
+            target = re.match(r"override /(\w+)", key)
+            if target and target[1] in chosen and target[1] not in given:
+                chosen[target[1]] = value
+    return chosen
+
+
+def _load(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text()) or {} if file.exists() else {}
+
+
+def _defaults(file: Path) -> list[tuple[str, str]]:
+    entries = [item for item in _load(file).get("defaults", []) if isinstance(item, dict)]
+    return [(re.sub(r"^optional ", "", str(key)), str(value)) for item in entries for key, value in item.items()]
+
+
+def _options(group: str, names: list[str], chosen: dict[str, str]) -> str:
+    marked = [f"[{name}]" if chosen.get(group) == name else name for name in names]
+    return f"  {group:12} {', '.join(marked)}"
+
+
+def _keys(file: Path, prefix: str = "") -> list[str]:
+    values = {key: value for key, value in _load(file).items() if key not in ("defaults", "_target_", "hydra")}
+    meaning = {**_comments(file), **_docstrings(_load(file).get("_target_", ""))}
+    return [_key(prefix + key, value, meaning.get(key, "")) for key, value in values.items()]
+
+
+def _key(name: str, value: Any, meaning: str) -> str:
+    shown = yaml.safe_dump(value, default_flow_style=True, width=1000).replace("\n...", "").strip()
+    return f"  {f'{name}={shown}':44} {meaning}".rstrip()
+
+
+def _comments(file: Path) -> dict[str, str]:
+    """The comment behind or above each key of a yaml file's top level."""
+    found: dict[str, str] = {}
+    above = ""
+    for line in file.read_text().splitlines():
+        match = re.match(r"(\w+):[^#]*(?:\s#\s*(.*))?$", line)
+        if match:
+            found[match[1]] = match[2] or above
+        above = line.lstrip("# ") if line.startswith("#") else ""
+    return found
+
+
+def _docstrings(target: str) -> dict[str, str]:
+    """First line of the docstring below each field of the config dataclass of the class called `target`."""
+    file = paths.ROOT / (target.rpartition(".")[0].replace(".", "/") + ".py")
+    if not target or not file.exists():
+        return {}
+    classes = {node.name: node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)}
+    config = classes.get(target.rpartition(".")[2] + "Config")
+    return _fields(config) if config is not None else {}
+
+
+def _fields(config: ast.ClassDef) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for field, below in zip(config.body, config.body[1:], strict=False):
+        named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if named and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found[field.target.id] = str(below.value.value).strip().splitlines()[0]
+    return found
+
+
+def _examples(config_name: str, root: Path) -> list[str]:
+    """The lines of the leading comment of `root` that are commands."""
+    lines = root.read_text().splitlines() if root.exists() else []
+    commands = [line.lstrip("# ") for line in lines if line.startswith("#") and "python -m" in line]
+    return [f"  {command}" for command in commands] or [f"  python -m robot.{config_name}"]
