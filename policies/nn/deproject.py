@@ -10,6 +10,8 @@ from torch import Tensor
 
 RADIUS, HEIGHT, CAMERA_HEIGHT, CAMERA_PITCH, HFOV, MAX_SPEED, MAX_YAW_RATE, MAX_ACCELERATION, MAX_YAW_ACCELERATION = range(9)
 """Where the observation `robot` (B, 11) keeps what; lengths [m], angles [rad]."""
+FAR = 1e3
+"""Coordinate of what was not seen [m]."""
 
 
 def rays_b(robot: Tensor, height: int, width: int) -> Tensor:
@@ -40,3 +42,24 @@ def points_b(depth: Tensor, robot: Tensor) -> tuple[Tensor, Tensor]:
     camera = torch.zeros_like(robot[:, :3]) + robot[:, CAMERA_HEIGHT : CAMERA_HEIGHT + 1] * robot.new_tensor([0.0, 0.0, 1.0])
     points = rays_b(robot, depth.shape[1], depth.shape[2]) * depth[..., None] + camera[:, None, None, :]
     return points, depth > 0.0
+
+
+def scan_b(depth: Tensor, robot: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """The nearest obstacle in each image column, like a laser scanner's.
+
+    Args:
+        depth: (B, H, W) z-depth [m].
+        robot: (B, 11) the observation field `robot`.
+        floor: what ends below this height is driven over [m].
+
+    Returns:
+        points (B, W, 2) in frame b and distances (B, W) from the robot [m], both FAR where the column shows no obstacle
+        between `floor` and the robot's height.
+    """
+    points, valid = points_b(depth, robot)
+    z = points[..., 2]
+    solid = valid & (z > floor) & (z < robot[:, HEIGHT, None, None])
+    distance = torch.where(solid, points[..., :2].norm(dim=-1), torch.full_like(z, FAR))
+    nearest, row = distance.min(dim=1)
+    chosen = points[..., :2].gather(1, row[:, None, :, None].expand(-1, 1, -1, 2))[:, 0]
+    return torch.where((nearest < FAR)[..., None], chosen, torch.full_like(chosen, FAR)), nearest

@@ -1,0 +1,168 @@
+"""The classic stack, as strong as it honestly gets: an occupancy grid from depth by odometry, unknown counted as free, and
+at every plan a new clearance-weighted A* path to the goal. It keeps what left the view; it knows nothing in advance.
+
+Frames: b robot, odom, and map = odom shifted so that the start of the episode is the middle of the grid.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from policies.nn import gridmap, paths, search
+from policies.nn.deproject import CAMERA_HEIGHT, HEIGHT, RADIUS, points_b
+from policies.policy import Memory, Observation, Plan, Policy
+from robot.core.errors import ConfigError
+from robot.core.interface import Interface
+
+
+@dataclass
+class ClassicPlannerConfig:
+    spacing: float
+    """Distance between waypoints [m]."""
+    floor: float
+    """What ends below this height is driven over [m]."""
+    cell: float
+    """Edge of a grid cell [m]."""
+    cells: int
+    """Side of the grid in cells; the goal must be nearer than half of it."""
+    reach: float
+    """Range of depth that is trusted, for solids and for free space [m]."""
+    open_reach: float
+    """Free space assumed along rays without any return above, at and below a pixel [m]; 0 turns this off."""
+    near: float
+    """A hit within this range is believed at once [m]; further away it takes two images."""
+    hits: int
+    """Evidence from which a cell is solid; an image adds 1, or 2 within `near`."""
+    hits_cap: int
+    """Largest evidence of a solid: after this many clearing images it is gone."""
+    clear_tolerance: float
+    """A ray clears a solid only if it passes within this height of where the solid was seen [m]."""
+    hard_margin: float
+    """Distance the robot's edge keeps from solids [m]."""
+    relax: list[float]
+    """Smaller margins tried in turn when there is no path [m]; negative ones allow for the grid's rounding."""
+    margin: float
+    """Width of the band beyond that costs extra [m]."""
+    weight: float
+    """Extra cost per metre at its inner edge [1]."""
+    escape: float
+    """How far the robot may drive through too narrow space to get out of it [m]."""
+
+
+class ClassicPlanner(Policy):
+    """Memory: evidence int8 and level uint8 (B, G, G) of `gridmap`; origin (B, 2) of the grid's middle in odom [m] and
+    started (B,), 0 before the first image; turn (B,), the side of a running search turn, 0 for none.
+    """
+
+    def __init__(self, config: ClassicPlannerConfig, interface: Interface) -> None:
+        super().__init__(interface)
+        if config.cells < 8 or config.cell <= 0 or config.hits < 1:
+            raise ConfigError("policy.classic_planner: cells must be at least 8, cell above 0 and hits at least 1")
+        self.config = config
+
+    def initial_memory(self, batch: int) -> Memory:
+        side = self.config.cells
+        return {
+            "evidence": torch.zeros((batch, side, side), dtype=torch.int8),
+            "level": torch.zeros((batch, side, side), dtype=torch.uint8),
+            "origin": torch.zeros(batch, 2),
+            "started": torch.zeros(batch),
+            "turn": torch.zeros(batch),
+        }
+
+    def plan(self, observation: Observation, memory: Memory, noise: Tensor | None = None) -> Plan:
+        config, count = self.config, self.interface.action.shape[0]
+        odometry, robot, goal = observation["odometry"], observation["robot"], observation["goal"]
+        started = memory["started"][:, None] > 0.5
+        after = {name: value.clone() for name, value in memory.items()}
+        after["origin"] = torch.where(started, memory["origin"], odometry[:, :2])
+        after["started"] = torch.ones_like(memory["started"])
+        half = 0.5 * config.cells * config.cell
+        pose = torch.cat([odometry[:, :2] - after["origin"] + half, odometry[:, 2:]], dim=-1).double().numpy()
+        self._see(observation, pose, after)
+        points = np.zeros((len(pose), count, 2), np.float32)
+        found = np.zeros(len(pose), np.bool_)
+        rule = np.array([config.cell, config.margin, config.weight, config.escape, config.spacing])
+        margins = np.array([config.hard_margin, *config.relax])
+        radius = robot[:, RADIUS].double().numpy()
+        _plan(after["evidence"].numpy(), config.hits, pose, goal.double().numpy(), radius, margins, rule, points, found)
+        path = paths.from_points(torch.from_numpy(points))
+        lost = ~torch.from_numpy(found)
+        side = torch.where(goal[:, 1] >= 0, 1.0, -1.0)
+        after["turn"] = torch.where(lost, torch.where(memory["turn"] != 0, memory["turn"], side), torch.zeros_like(side))
+        actions = torch.where(lost[:, None, None], paths.turns(after["turn"], count, config.spacing), path)
+        return Plan(actions[:, None], after)
+
+    def _see(self, observation: Observation, pose: np.ndarray, memory: Memory) -> None:
+        """Add the depth image to the grids of `memory`, which are this plan's own copies."""
+        config, depth, robot = self.config, observation["depth"], observation["robot"]
+        empty = torch.nn.functional.pad((depth <= 0).float(), (0, 0, 1, 1), value=1.0)
+        unseen = (empty[:, :-2] * empty[:, 1:-1] * empty[:, 2:] > 0) & (config.open_reach > 0)
+        points, valid = points_b(torch.where(unseen, config.open_reach, depth), robot)
+        kind = torch.where(unseen, gridmap.OPEN, torch.where(valid, gridmap.SOLID, gridmap.NOTHING)).to(torch.uint8)
+        bands = torch.stack([torch.full_like(robot[:, HEIGHT], config.floor), robot[:, HEIGHT]], dim=-1)
+        bodies = robot[:, [RADIUS, CAMERA_HEIGHT]]
+        rule = np.array([config.clear_tolerance, 20.0, config.hits_cap])
+        gridmap.integrate(
+            memory["evidence"].numpy(), memory["level"].numpy(), points.numpy(), kind.numpy(), bands.double().numpy(),
+            pose, bodies.double().numpy(), config.cell, config.reach, config.near, rule,
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _box(evidence, hits, start, goal, pad):
+    """Part of the grid (x0, y0, x1, y1) that a best path can need: solids, start and goal, and room to go round them."""
+    side = evidence.shape[0]
+    x0, y0, x1, y1 = gridmap.bounds(evidence, hits)
+    x0, y0 = min(x0, start[0], goal[0]), min(y0, start[1], goal[1])
+    x1, y1 = max(x1, start[0] + 1, goal[0] + 1), max(y1, start[1] + 1, goal[1] + 1)
+    return max(x0 - pad, 0), max(y0 - pad, 0), min(x1 + pad, side), min(y1 + pad, side)
+
+
+@njit(cache=True, nogil=True)
+def _route(clear, start, goal, radius, margins, rule, out):
+    """Points (n, 2) [cells] of the best path over a clearance grid written to out; n = 0 if no margin lets the robot through."""
+    cell, margin, weight, escape = rule[0], rule[1] / rule[0], rule[2], rule[3] / rule[0]
+    for k in range(margins.size):
+        body = (radius + margins[k]) / cell
+        u, v = search.nearest_free(clear, goal[0], goal[1], body, int(1.5 / cell))
+        if u < 0:
+            continue
+        cells, costs = search.astar(clear, start, (u, v), body, margin, weight, escape)
+        if len(cells) > 0:
+            return search.shortcut(clear, cells, costs, out.shape[0], body, margin, weight, out)
+    return 0
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _plan(evidence, hits, poses, goals, radii, margins, rule, points, found) -> None:
+    """A path for each world: evidence (B, G, G), poses (B, 3) in frame map, goals (B, 3) in frame b, radii (B,);
+    waypoints in frame b to `points` (B, T, 2) and whether there is a path to `found` (B,).
+    """
+    cell = rule[0]
+    for i in prange(poses.shape[0]):
+        side = evidence.shape[1]
+        c, s = np.cos(poses[i, 2]), np.sin(poses[i, 2])
+        goal_x, goal_y = poses[i, 0] + c * goals[i, 0] - s * goals[i, 1], poses[i, 1] + s * goals[i, 0] + c * goals[i, 1]
+        goal = (min(max(int(goal_x / cell), 0), side - 1), min(max(int(goal_y / cell), 0), side - 1))
+        start = (min(max(int(poses[i, 0] / cell), 0), side - 1), min(max(int(poses[i, 1] / cell), 0), side - 1))
+        cap = np.ceil((radii[i] + margins.max() + rule[1]) / cell) + 1
+        box = _box(evidence[i], hits, start, goal, int(cap) + 4)
+        clear = gridmap.distance(evidence[i], hits, box, cap)
+        line = np.empty((160, 2))
+        start, goal = (start[0] - box[0], start[1] - box[1]), (goal[0] - box[0], goal[1] - box[1])
+        count = _route(clear, start, goal, radii[i], margins, rule, line)
+        found[i] = count > 0
+        if count == 0:
+            continue
+        for k in range(count):
+            x, y = (line[k, 0] + box[0]) * cell - poses[i, 0], (line[k, 1] + box[1]) * cell - poses[i, 1]
+            line[k, 0], line[k, 1] = c * x + s * y, -s * x + c * y
+        line[0] = 0.0
+        waypoints = np.empty((points.shape[1], 2))
+        search.resample(line, count, rule[4], waypoints)
+        search.smooth(waypoints, 2)
+        points[i] = waypoints
