@@ -18,7 +18,7 @@ from robot.data.columns import ACTION, PREFIX
 from robot.data.episodes import DatasetWriter, Episode, Header
 from sim.env import Env, Observation
 
-_NOISE_STREAM = 1
+_NOISE_STREAM = 7
 """Keeps the policy's noise apart from the random numbers of the episode itself, which `Env.rng` draws."""
 
 
@@ -48,9 +48,8 @@ class Collector:
             return
         waiting: dict[int, Episode] = {}
         tape = _Tape(self.env.num_envs)
-        plans = _Plans(self.expert, self.env.num_envs, seed)
+        plans = _Plans(self.expert, self.env, seed)
         observation = self._start(first, seed)
-        plans.begin(torch.ones(self.env.num_envs, dtype=torch.bool), self.env.episode)
         with self._bar(first, episodes) as advance:
             while len(writer) < episodes:
                 action = plans.act(observation)
@@ -62,7 +61,7 @@ class Collector:
                     arrays = tape.cut(world)
                     if number < episodes:
                         waiting[number] = Episode(arrays, self._header(world, number, seed, info))
-                plans.begin(done, self.env.episode)
+                plans.end(done)
                 tape.forget(self.env.episode.cpu().numpy() < episodes)
                 while len(writer) in waiting and len(writer) < episodes:
                     writer.append(waiting.pop(len(writer)))
@@ -102,7 +101,7 @@ class _Tape:
         """Add one step of all worlds, each (B, …)."""
         step = {PREFIX + name: value for name, value in observation.items()}
         step |= {ACTION: action, "reward": reward, "terminated": terminated}
-        self._steps.append({name: value.detach().cpu().numpy() for name, value in step.items()})
+        self._steps.append({name: np.array(value.detach().cpu()) for name, value in step.items()})
 
     def cut(self, world: int) -> dict[str, NDArray[Any]]:
         """The arrays (T, …) of the episode of one world that ends here."""
@@ -121,54 +120,49 @@ class _Tape:
 class _Plans:
     """Turns plans of Ta actions into one action a step; each world replans when its plan is used up or its episode ends.
 
-    Noise of a world comes from a generator of its episode, so a plan does not depend on which other worlds replan.
+    Noise of a plan is drawn from the seed, the episode and the step, so it does not depend on which other worlds replan;
+    it is the noise that the evaluator draws.
     """
 
-    def __init__(self, expert: Actor, worlds: int, seed: int) -> None:
+    def __init__(self, expert: Actor, env: Env, seed: int) -> None:
         self._expert = expert
+        self._env = env
         self._seed = seed & 0xFFFFFFFF
         self._shape: tuple[int, ...] = tuple(getattr(expert, "noise_shape", tuple)())
-        self._memory = expert.initial_memory(worlds)
-        self._generators = [np.random.default_rng() for _ in range(worlds)]
+        self._memory = expert.initial_memory(env.num_envs)
         self._actions: Tensor | None = None
-        self._used = torch.zeros(worlds, dtype=torch.int64)
-        self._due = torch.ones(worlds, dtype=torch.bool)
+        self._used = torch.zeros(env.num_envs, dtype=torch.int64)
+        self._due = torch.ones(env.num_envs, dtype=torch.bool)
 
-    def begin(self, worlds: Tensor, episodes: Tensor) -> None:
-        """Memory and noise anew in the worlds of the mask (B,), which play `episodes` (B,) now."""
-        chosen = torch.nonzero(worlds).flatten().tolist()
-        if not chosen:
-            return
-        for world in chosen:
-            self._generators[world] = np.random.default_rng([self._seed, int(episodes[world]), _NOISE_STREAM])
-        self._due |= worlds.cpu()
-        self._memory = _where(worlds, self._expert.initial_memory(len(worlds)), self._memory)
+    def end(self, worlds: Tensor) -> None:
+        """Forget plan and memory in the worlds of the mask (B,), where new episodes begin."""
+        if bool(worlds.any()):
+            self._due |= worlds.cpu()
+            self._memory = _where(worlds, self._expert.initial_memory(len(worlds)), self._memory)
 
     def act(self, observation: Observation) -> Tensor:
         """The action (B, …) of every world for this step."""
-        if bool(self._due.any()):
-            self._replan(observation)
-        assert self._actions is not None
-        action = self._actions[torch.arange(len(self._used)), self._used]
+        actions = self._actions
+        if actions is None or bool(self._due.any()):
+            new, memory = self._expert.act(observation, self._memory, self._noise())
+            actions = new if actions is None else _where(self._due, {"": new}, {"": actions})[""]
+            self._memory = _where(self._due, memory, self._memory)
+            self._actions = actions
+            self._used[self._due] = 0
+        action = actions[torch.arange(len(self._used)), self._used]
         self._used += 1
-        self._due = self._used >= self._actions.shape[1]
+        self._due = self._used >= actions.shape[1]
         return action
 
-    def _replan(self, observation: Observation) -> None:
-        actions, memory = self._expert.act(observation, self._memory, self._noise(next(iter(observation.values())).device))
-        previous = actions if self._actions is None else self._actions
-        self._actions = _where(self._due, {"": actions}, {"": previous})[""]
-        self._memory = _where(self._due, memory, self._memory)
-        self._used[self._due] = 0
-
-    def _noise(self, device: torch.device) -> Tensor | None:
+    def _noise(self) -> Tensor | None:
         """Standard normal (B, *noise_shape), drawn only in worlds that replan; None for a deterministic expert."""
         if not self._shape:
             return None
         noise = np.zeros((len(self._used), *self._shape), np.float32)
         for world in torch.nonzero(self._due).flatten().tolist():
-            noise[world] = self._generators[world].standard_normal(self._shape, np.float32)
-        return torch.from_numpy(noise).to(device)
+            key = [self._seed, int(self._env.episode[world]), int(self._env.steps[world]), _NOISE_STREAM]
+            noise[world] = np.random.default_rng(key).standard_normal(self._shape, np.float32)
+        return torch.from_numpy(noise).to(self._env.device)
 
 
 def _where(mask: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, Tensor]:
