@@ -11,7 +11,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from policies.nn import gridmap, paths, search
+from policies.nn import explore, gridmap, paths, search
 from policies.nn.deproject import CAMERA_HEIGHT, HEIGHT, RADIUS, points_b
 from policies.policy import Memory, Observation, Plan, Policy
 from robot.core.errors import ConfigError
@@ -50,11 +50,14 @@ class ClassicPlannerConfig:
     """Extra cost per metre at its inner edge [1]."""
     escape: float
     """How far the robot may drive through too narrow space to get out of it [m]."""
+    gain: float
+    """Without a goal: metres of way that a square metre of unknown space is worth."""
 
 
 class ClassicPlanner(Policy):
     """Memory: evidence int8 and level uint8 (B, G, G) of `gridmap`; origin (B, 2) of the grid's middle in odom [m] and
-    started (B,), 0 before the first image; turn (B,), the side of a running search turn, 0 for none.
+    started (B,), 0 before the first image; turn (B,), the side of a running search turn, 0 for none; target (B, 3), where
+    to explore, x, y in frame map [m] and 1 if chosen.
     """
 
     def __init__(self, config: ClassicPlannerConfig, interface: Interface) -> None:
@@ -71,6 +74,7 @@ class ClassicPlanner(Policy):
             "origin": torch.zeros(batch, 2),
             "started": torch.zeros(batch),
             "turn": torch.zeros(batch),
+            "target": torch.zeros((batch, 3), dtype=torch.float64),
         }
 
     def plan(self, observation: Observation, memory: Memory, noise: Tensor | None = None) -> Plan:
@@ -88,7 +92,11 @@ class ClassicPlanner(Policy):
         rule = np.array([config.cell, config.margin, config.weight, config.escape, config.spacing])
         margins = np.array([config.hard_margin, *config.relax])
         radius = robot[:, RADIUS].double().numpy()
-        _plan(after["evidence"].numpy(), config.hits, pose, goal.double().numpy(), radius, margins, rule, points, found)
+        grids = after["evidence"].numpy()
+        given = observation["goal_given"][:, 0].numpy() > 0.5
+        goals = _goals(pose, goal[:, :2].double().numpy())
+        _explore(grids, config.hits, pose, given, radius, rule, config.gain, goals, after["target"].numpy())
+        _plan(grids, config.hits, pose, goals, radius, margins, rule, points, found)
         path = paths.from_points(torch.from_numpy(points))
         lost = ~torch.from_numpy(found)
         side = torch.where(goal[:, 1] >= 0, 1.0, -1.0)
@@ -110,6 +118,22 @@ class ClassicPlanner(Policy):
             memory["evidence"].numpy(), memory["level"].numpy(), points.numpy(), kind.numpy(), bands.double().numpy(),
             pose, bodies.double().numpy(), config.cell, config.reach, config.near, rule,
         )  # fmt: skip
+
+
+def _goals(pose: np.ndarray, goal_b: np.ndarray) -> np.ndarray:
+    """Goals (B, 2) of frame b in the frame of the poses (B, 3)."""
+    c, s = np.cos(pose[:, 2]), np.sin(pose[:, 2])
+    x, y = goal_b.T
+    return np.stack([pose[:, 0] + c * x - s * y, pose[:, 1] + s * x + c * y], axis=-1)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _explore(evidence, hits, poses, given, radii, rule, gain, goals, targets) -> None:
+    """Replace the goals (B, 2) of worlds to which none is `given` (B,) by a target, NaN where there is nothing to explore."""
+    for i in prange(poses.shape[0]):
+        if not given[i]:
+            explore.explore(evidence[i], hits, poses[i], radii[i], rule, gain, targets[i])
+            goals[i] = targets[i, :2] if targets[i, 2] > 0.5 else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -139,15 +163,17 @@ def _route(clear, start, goal, radius, margins, rule, out):
 
 @njit(cache=True, nogil=True, parallel=True)
 def _plan(evidence, hits, poses, goals, radii, margins, rule, points, found) -> None:
-    """A path for each world: evidence (B, G, G), poses (B, 3) in frame map, goals (B, 3) in frame b, radii (B,);
+    """A path for each world: evidence (B, G, G), poses (B, 3) and goals (B, 2) in frame map, NaN for none, radii (B,);
     waypoints in frame b to `points` (B, T, 2) and whether there is a path to `found` (B,).
     """
     cell = rule[0]
     for i in prange(poses.shape[0]):
         side = evidence.shape[1]
         c, s = np.cos(poses[i, 2]), np.sin(poses[i, 2])
-        goal_x, goal_y = poses[i, 0] + c * goals[i, 0] - s * goals[i, 1], poses[i, 1] + s * goals[i, 0] + c * goals[i, 1]
-        goal = (min(max(int(goal_x / cell), 0), side - 1), min(max(int(goal_y / cell), 0), side - 1))
+        found[i] = False
+        if np.isnan(goals[i, 0]):
+            continue
+        goal = (min(max(int(goals[i, 0] / cell), 0), side - 1), min(max(int(goals[i, 1] / cell), 0), side - 1))
         start = (min(max(int(poses[i, 0] / cell), 0), side - 1), min(max(int(poses[i, 1] / cell), 0), side - 1))
         cap = np.ceil((radii[i] + margins.max() + rule[1]) / cell) + 1
         box = _box(evidence[i], hits, start, goal, int(cap) + 4)

@@ -45,9 +45,20 @@ class Policy(nn.Module):
         """Shape of the standard normal noise that one world's plan consumes; () for a deterministic policy."""
         return ()
 
+    def prepare(self, observation: Observation, memory: Memory) -> tuple[dict[str, Tensor], Memory]:
+        """The half of a decision that has no parameters: inputs of the network, and the next memory.
+
+        Whoever trains may store the inputs instead of the observations that led to them.
+        """
+        return dict(observation), memory
+
+    def decide(self, inputs: dict[str, Tensor], memory: Memory, noise: Tensor | None = None) -> Plan:
+        """The plan from prepared inputs; `memory` is the next memory, as `prepare` gave it."""
+        raise self._cannot("decide")
+
     def plan(self, observation: Observation, memory: Memory, noise: Tensor | None = None) -> Plan:
         """Decide; the same observation, memory and noise (B, *noise_shape) give the same plan."""
-        raise self._cannot("plan")
+        return self.decide(*self.prepare(observation, memory), noise)
 
     def act(self, observation: Observation, memory: Memory, noise: Tensor | None = None) -> tuple[Tensor, Memory]:
         """actions (B, Ta, *action shape) and the next memory."""

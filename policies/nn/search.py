@@ -11,8 +11,8 @@ from numba import njit
 
 ESCAPE = 40.0
 """Cost factor of cells too close to solids, passable only near the start."""
-_DU = np.array([1, -1, 0, 0, 1, 1, -1, -1])
-_DV = np.array([0, 0, 1, -1, 1, -1, 1, -1])
+DU = np.array([1, -1, 0, 0, 1, 1, -1, -1])
+DV = np.array([0, 0, 1, -1, 1, -1, 1, -1])
 _STEP = np.array([1.0, 1.0, 1.0, 1.0, 1.41421356, 1.41421356, 1.41421356, 1.41421356])
 
 
@@ -28,7 +28,7 @@ def slowness(clear, body, margin, weight):
 
 
 @njit(cache=True, nogil=True)
-def _push(keys, items, size, key, item):
+def push(keys, items, size, key, item):
     i = size
     while i > 0:
         parent = (i - 1) >> 1
@@ -42,7 +42,7 @@ def _push(keys, items, size, key, item):
 
 
 @njit(cache=True, nogil=True)
-def _sink(keys, items, size):
+def sink(keys, items, size):
     """Close the gap at the root with the last of `size` + 1 entries."""
     key, item = keys[size], items[size]
     i = 0
@@ -100,12 +100,12 @@ def astar(clear, start, goal, body, margin, weight, escape):
     keys = np.empty(4 * (ny + nx) + 64, np.float32)
     items = np.empty(keys.size, np.int64)
     cost[start[1], start[0]] = 0.0
-    _push(keys, items, 0, 0.0, start[1] * nx + start[0])
+    push(keys, items, 0, 0.0, start[1] * nx + start[0])
     size = 1
     while size > 0:
         item = items[0]
         size -= 1
-        _sink(keys, items, size)
+        sink(keys, items, size)
         v, u = item // nx, item % nx
         if closed[v, u]:
             continue
@@ -113,7 +113,7 @@ def astar(clear, start, goal, body, margin, weight, escape):
         if u == goal[0] and v == goal[1]:
             break
         for k in range(8):
-            x, y = u + _DU[k], v + _DV[k]
+            x, y = u + DU[k], v + DV[k]
             if x < 0 or y < 0 or x >= nx or y >= ny or closed[y, x]:
                 continue
             away = (x - start[0]) * (x - start[0]) + (y - start[1]) * (y - start[1])
@@ -126,7 +126,7 @@ def astar(clear, start, goal, body, margin, weight, escape):
                 if size + 1 >= keys.size:
                     keys = np.concatenate((keys, np.empty_like(keys)))
                     items = np.concatenate((items, np.empty_like(items)))
-                _push(keys, items, size, value + _octile(x, y, goal[0], goal[1]), y * nx + x)
+                push(keys, items, size, value + _octile(x, y, goal[0], goal[1]), y * nx + x)
                 size += 1
     return _trace(cost, came, closed, goal)
 
@@ -140,7 +140,7 @@ def _trace(cost, came, closed, goal):
     count = 1
     while came[v, u] >= 0:
         k = came[v, u]
-        u, v = u - _DU[k], v - _DV[k]
+        u, v = u - DU[k], v - DV[k]
         count += 1
     cells = np.empty((count, 2), np.int32)
     costs = np.empty(count, np.float32)
@@ -150,7 +150,7 @@ def _trace(cost, came, closed, goal):
         costs[i] = cost[v, u]
         k = came[v, u]
         if k >= 0:
-            u, v = u - _DU[k], v - _DV[k]
+            u, v = u - DU[k], v - DV[k]
     return cells, costs
 
 

@@ -1,0 +1,86 @@
+"""What NavDP's critic is taught: the worth of a path, read off the true clearance and cost-to-go around the robot."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Target(Enum):
+    paper = "paper"
+    progress = "progress"
+
+
+@dataclass
+class CriticConfig:
+    target: Target
+    """paper: gain of clearance minus time near obstacles; progress: cost-to-go gained before the first contact, minus risk."""
+    goal_agnostic: bool
+    """Hide the goal from the critic, as the paper does."""
+    own_samples: bool
+    """Also train on the policy's own samples."""
+    negative_angle: float
+    """Experts' paths are turned by up to this angle to make negatives [rad]."""
+    safe_distance: float
+    """Clearance beyond the robot's body that counts as safe [m]; for `paper`, from the path to obstacles."""
+    gamma: float
+    """`paper`: weight of the clearance gained along the path."""
+    risk: float
+    """Weight of contact or closeness: the paper's lambda."""
+    resolution: float
+    """Cell size of the crops [m]."""
+
+
+def positions(action: Tensor) -> Tensor:
+    """Waypoint positions (..., T, 2) of paths (..., T, 3), in the robot frame [m]."""
+    return torch.cumsum(action[..., :2], dim=-2)
+
+
+def rotated(action: Tensor, angle: float) -> Tensor:
+    """Paths (B, T, 3) turned about the robot by uniform angles in ±`angle` [rad]."""
+    turn = (2 * torch.rand(action.shape[0], 1, device=action.device) - 1) * angle
+    c, s = turn.cos(), turn.sin()
+    dx, dy = action[..., 0], action[..., 1]
+    heading = action[..., 2].clone()
+    heading[:, 0] = torch.remainder(heading[:, 0] + turn[:, 0] + math.pi, 2 * math.pi) - math.pi
+    return torch.stack([c * dx - s * dy, s * dx + c * dy, heading], dim=-1)
+
+
+def lookup(crop: Tensor, points: Tensor, resolution: float) -> Tensor:
+    """Bilinear values (B, n, T) of robot-centred crops (B, V, V) at points (B, n, T, 2) [m]; the border extends outwards."""
+    half = 0.5 * (crop.shape[-1] - 1) * resolution
+    grid = points.flip(-1) / half
+    return F.grid_sample(crop[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
+
+
+def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], goal_known: Tensor) -> Tensor:
+    """Target values (B, n) of paths (B, n, T, 3).
+
+    Args:
+        batch: `clearance` (B, V, V) [m]; `cost` (B, V, V), cost-to-go relative to the robot's place [m]; `robot` (B, 11).
+        goal_known: (B,), where False progress is the distance covered, as there is no goal to come nearer to.
+
+    For `paper`: V = gamma (d_T - d_1) - risk * mean_m 1[d_m < d_safe] (NavDP, section III-C; it telescopes).
+    For `progress`: V = (cost-to-go gained up to the first contact) / horizon - risk * (share of the path after it)
+    - risk / 4 * mean closeness, where closeness falls from 1 at contact to 0 at safe_distance.
+    """
+    points = positions(paths)
+    d = lookup(batch["clearance"], points, config.resolution)
+    if config.target is Target.paper:
+        near = (d < config.safe_distance).to(d.dtype).mean(-1)
+        return config.gamma * (d[..., -1] - d[..., 0]) - config.risk * near
+    start = lookup(batch["clearance"], torch.zeros_like(points[:, :1, :1]), config.resolution)
+    radius = torch.minimum(batch["robot"][:, 0, None, None], start - 0.02)
+    middle = lookup(batch["clearance"], points - 0.5 * paths[..., :2], config.resolution)
+    free = (torch.minimum(d, middle) > radius).to(d.dtype).cumprod(-1)
+    reach = free.mean(-1)
+    last = (free.sum(-1, keepdim=True) - 1).clamp(min=0).long()
+    gained = -lookup(batch["cost"], points, config.resolution)
+    gained = torch.where(goal_known[:, None, None], gained, points.norm(dim=-1))
+    gained = torch.gather(gained, -1, last)[..., 0] * (reach > 0)
+    closeness = (1 - (d - batch["robot"][:, 0, None, None]) / config.safe_distance).clamp(0, 1) * free
+    length = 0.16 * paths.shape[-2]
+    return gained / length - config.risk * (1 - reach) - 0.25 * config.risk * closeness.mean(-1)

@@ -1,0 +1,180 @@
+"""The one rollout loop: a policy plays the episodes 0 … N-1 of a run, a row an episode.
+
+Episode e is the same world and the same policy noise whatever the number of parallel worlds: the env numbers episodes and
+the noise of a decision is drawn from the seed, the episode and its step.
+"""
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from robot.core.errors import ConfigError
+from robot.core.paths import ROOT
+from robot.learn.sources import reset_memory
+from robot.learn.statistics import median, summary
+from sim.env import Env
+
+
+@dataclass
+class EvaluatorConfig:
+    episodes: int
+    """Episodes to play."""
+    seed: int
+    """Seed of the run; episode e draws from (seed, e)."""
+    videos: int
+    """How many of the first episodes are recorded for video."""
+    latency_plans: int
+    """Decisions of a single robot that are timed, 0 for none."""
+
+
+@dataclass
+class Report:
+    """Rows by episode number, and what was recorded on the way."""
+
+    columns: dict[str, np.ndarray]
+    labels: dict[str, list[str]]
+    latency_ms: dict[str, float]
+    traces: list[Any] = field(default_factory=list)
+
+    def metrics(self, rows: np.ndarray | None = None) -> dict[str, dict[str, float]]:
+        """Mean with 95 % interval of every measure; `time_to_collision` is a median over episodes."""
+        chosen = slice(None) if rows is None else rows
+        names = [name for name in self.columns if name not in self.labels and name not in ("episode", "seed")]
+        out = {name: summary(self.columns[name][chosen]) for name in names}
+        if "collision" in self.columns:
+            first = np.where(self.columns["collision"] > 0, self.columns["time"], np.inf)[chosen]
+            value, low, high = median(first)
+            finite = [float(v) if np.isfinite(v) else None for v in (value, low, high)]
+            out["time_to_collision_median"] = {"mean": finite[0], "low": finite[1], "high": finite[2], "n": len(first)}
+        return out
+
+    def groups(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The metrics for each value of each label."""
+        out: dict[str, dict[str, dict[str, Any]]] = {}
+        for label, names in self.labels.items():
+            index = self.columns[label].astype(int)
+            out[label] = {name: self.metrics(index == k) for k, name in enumerate(names) if bool((index == k).any())}
+        return out
+
+
+class Evaluator:
+    def __init__(self, config: EvaluatorConfig) -> None:
+        if config.episodes < 1:
+            raise ConfigError(f"evaluator.episodes: {config.episodes}; at least 1 is needed")
+        self.config = config
+
+    @torch.no_grad()
+    def run(self, policy: Any, env: Env, quiet: bool = False) -> Report:
+        """Play; `policy` is a Policy or anything that plans like one."""
+        config, batch = self.config, env.num_envs
+        observation, _ = env.reset(seed=config.seed)
+        memory = policy.initial_memory(batch)
+        rows: dict[int, dict[str, float]] = {}
+        recorder = Recorder(env, config.videos)
+        columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, disable=quiet) as bar:
+            task = bar.add_task("evaluate", total=config.episodes)
+            while len(rows) < config.episodes:
+                plan = policy.plan(observation, memory, self._noise(policy, env))
+                memory = plan.memory
+                recorder.before(plan)
+                for k in range(plan.actions.shape[1]):
+                    observation, _, _, _, info = env.step(plan.actions[:, k])
+                    self._collect(info, rows)
+                    memory = reset_memory(policy, memory, info["done"])
+                    recorder.after(info)
+                bar.update(task, completed=min(len(rows), config.episodes))
+        table = [rows[e] for e in sorted(rows)]
+        values = {name: np.array([row[name] for row in table]) for name in table[0]}
+        return Report(values, getattr(env, "labels", {}), self._latency(policy, observation), recorder.traces)
+
+    def _noise(self, policy: Any, env: Env) -> torch.Tensor | None:
+        shape = policy.noise_shape()
+        if not shape:
+            return None
+        episodes, steps = env.episode.tolist(), env.steps.tolist()
+        draws = [
+            np.random.default_rng([self.config.seed, e, k, 7]).standard_normal(shape, np.float32)
+            for e, k in zip(episodes, steps, strict=True)
+        ]
+        return torch.from_numpy(np.stack(draws))
+
+    def _collect(self, info: dict[str, Any], rows: dict[int, dict[str, float]]) -> None:
+        if "final_info" not in info:
+            return
+        for i in torch.nonzero(info["done"]).flatten().tolist():
+            episode = int(info["episode"][i])
+            if episode < self.config.episodes:
+                measures = {name: float(value[i]) for name, value in info["final_info"].items()}
+                rows[episode] = {"episode": episode, "seed": self.config.seed, **measures}
+
+    def _latency(self, policy: Any, observation: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Milliseconds of one decision for one robot, all of torch's threads."""
+        if not self.config.latency_plans or not hasattr(policy, "prepare"):
+            return {}
+        one = {name: value[:1] for name, value in observation.items()}
+        noise = torch.randn(1, *policy.noise_shape()) if policy.noise_shape() else None
+        times, memory = [], policy.initial_memory(1)
+        for _ in range(self.config.latency_plans + 3):
+            start = time.perf_counter()
+            memory = policy.plan(one, memory, noise).memory
+            times.append(1e3 * (time.perf_counter() - start))
+        return {f"p{q}": float(np.percentile(times[3:], q)) for q in (50, 99)}
+
+
+class Recorder:
+    """Traces of the first episodes, one a world, for videos; the env says what a snapshot of a world is."""
+
+    def __init__(self, env: Env, count: int) -> None:
+        self.env = env
+        self.open = {i: [] for i in range(min(count, env.num_envs))} if hasattr(env, "snapshot") else {}
+        self.traces: list[Any] = []
+
+    def before(self, plan: Any) -> None:
+        for i, frames in self.open.items():
+            frames.append(self.env.snapshot(i, plan))
+
+    def after(self, info: dict[str, Any]) -> None:
+        for i in [i for i in self.open if bool(info["done"][i])]:
+            final = {name: float(value[i]) for name, value in info["final_info"].items()}
+            self.traces.append(self.env.trace(int(info["episode"][i]), self.open.pop(i), final))
+
+
+def write_results(report: Report, folder: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Write results.json and episodes.parquet, atomically; returns the content of results.json."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    columns: dict[str, Any] = dict(report.columns)
+    for label, names in report.labels.items():
+        columns[label] = [names[int(k)] for k in report.columns[label]]
+    draft = folder / "episodes.parquet.tmp"
+    pq.write_table(pa.table(columns), draft)
+    os.replace(draft, folder / "episodes.parquet")
+    results = {
+        **header,
+        "episodes": len(report.columns["episode"]),
+        "metrics": report.metrics(),
+        "groups": report.groups(),
+        "latency_ms": report.latency_ms,
+        "revision": revision(),
+    }
+    draft = folder / "results.json.tmp"
+    draft.write_text(json.dumps(results, indent=1, allow_nan=False))
+    os.replace(draft, folder / "results.json")
+    return results
+
+
+def revision() -> str:
+    """The git revision of the checkout, 'unknown' outside one."""
+    done = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

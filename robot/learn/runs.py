@@ -1,0 +1,123 @@
+"""Run folders: where they are, what they hold, and the steps that entry points share."""
+
+import json
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from robot.core.config import build
+from robot.core.errors import CheckpointError, ConfigError, InterfaceError
+from robot.core.paths import CONFIGS, PRETRAINED
+from robot.learn.evaluator import Evaluator, Report, revision, write_results
+from sim.env import Env
+
+RUNS = Path("runs")
+
+
+def name_of(node: DictConfig) -> str:
+    """A component's short name: the yaml's if it is known, else the class's."""
+    return str(node["_target_"]).rpartition(".")[2].lower()
+
+
+def folder_for(output: str | None, name: str, resume: bool) -> Path:
+    """The run folder: the one given, the newest of this name to resume, or a new one by the time."""
+    if output:
+        return Path(output)
+    group = RUNS / name
+    if resume:
+        runs = sorted(path for path in group.glob("*") if (path / "config.yaml").exists())
+        if not runs:
+            raise CheckpointError(f"resume=true, but '{group}' has no run; leave resume out to start one")
+        return runs[-1]
+    return group / time.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def start(run: Path, cfg: DictConfig) -> None:
+    """Make the folder with the resolved config and the versions; a folder with another config is refused."""
+    run.mkdir(parents=True, exist_ok=True)
+    file = run / "config.yaml"
+    plain = {key: value for key, value in OmegaConf.to_container(cfg, resolve=True).items() if key not in ("resume", "output")}
+    if file.exists():
+        before = OmegaConf.to_container(OmegaConf.load(file))
+        changed = sorted(key for key in {*plain, *before} if plain.get(key) != before.get(key))
+        if changed:
+            raise ConfigError(f"'{run}' holds a run with other values of {changed}; give the same ones to go on, or another output")
+        return
+    OmegaConf.save(OmegaConf.create(plain), file)
+    packages = ("torch", "numpy", "numba", "mujoco", "gymnasium", "onnxruntime")
+    versions = {name: metadata.version(name) for name in packages}
+    about = {"revision": revision(), "python": platform.python_version(), "machine": platform.processor(), **versions}
+    (run / "versions.json").write_text(json.dumps(about, indent=1))
+
+
+def make_policy(node: DictConfig, name: str, env: Env, **runtime: Any) -> Any:
+    """A policy for an env: a saved one must have the env's Interface, a learning one without weights is refused."""
+    if "_target_" in node and node["_target_"] == "policies.navdp.NavDP":
+        saved = PRETRAINED / name
+        if not (saved / "policy.onnx").exists():
+            raise CheckpointError(
+                f"policy '{name}' has no trained weights in '{saved}'; train it with python -m robot.train policy={name} "
+                "and evaluate policy=<its run folder>"
+            )
+        node = OmegaConf.merge(OmegaConf.load(CONFIGS / "policy" / "onnx.yaml"), {"path": str(saved)})
+    policy = build(node, "policy", interface=env.interface, env=env, **runtime)
+    differences = env.interface.compare(policy.interface)
+    if differences:
+        raise InterfaceError(f"policy and env do not fit: {'; '.join(differences[:3])}")
+    return policy
+
+
+def evaluate(policy: Any, name: str, env: Env, evaluator: Evaluator, folder: Path, header: dict[str, Any]) -> Report:
+    """Play, write the results, and return them."""
+    report = evaluator.run(policy, env)
+    write_results(report, folder, {"policy": name, "seed": evaluator.config.seed, **header})
+    return report
+
+
+def line(name: str, report: Report) -> str:
+    """One row of the table that entry points print."""
+    metrics = report.metrics()
+    cells = [f"{name:<18}"]
+    for key, scale, digits in (("success", 100, 1), ("spl", 1, 3), ("collision", 100, 1), ("time", 1, 1)):
+        value = metrics[key]
+        cells.append(f"{key} {scale * value['mean']:.{digits}f} [{scale * value['low']:.{digits}f}, {scale * value['high']:.{digits}f}]")
+    return "  ".join([*cells, f"n={metrics['success']['n']}"])
+
+
+def baseline(name: str, env: Env, policy: Any) -> Any:
+    """A policy by the name of its yaml, to be evaluated beside `policy`, which wrappers hold."""
+    file = CONFIGS / "policy" / f"{name}.yaml"
+    if not file.exists():
+        raise ConfigError(f"baselines: no policy '{name}'; there are {sorted(path.stem for path in file.parent.glob('*.yaml'))}")
+    return build(OmegaConf.load(file), f"policy {name}", interface=env.interface, env=env, policy=policy)
+
+
+def export(policy: Any, folder: Path) -> str:
+    """Export, check parity, and say so in a line.
+
+    Raises:
+        CheckpointError: onnxruntime and torch disagree by more than 1e-4.
+    """
+    from policies import onnx
+
+    file = onnx.export(policy, folder, {"revision": revision()})
+    gap = onnx.parity(policy, file)
+    if gap > 1e-4:
+        raise CheckpointError(f"'{file}': onnxruntime differs from torch by {gap:.1e}, more than 1e-4; do not deploy it")
+    return f"exported  {file} ({file.stat().st_size / 1e6:.1f} MB), largest difference to torch {gap:.1e}"
+
+
+def draw(report: Report, folder: Path, prefix: str) -> None:
+    """Encode the recorded episodes as videos."""
+    if not report.traces:
+        return
+    from robot.learn import render
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for trace in report.traces:
+        stem = "-".join(part for part in (prefix, f"episode-{trace.episode:04d}") if part)
+        render.save_video(trace, folder / f"{stem}.mp4")

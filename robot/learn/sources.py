@@ -1,0 +1,164 @@
+"""Sources of training batches. A Source knows where data come from; the Trainer does not.
+
+`Imitation` is DAgger (Ross et al., 2011; for navigation NavOL, arXiv 2605.11762): it runs the policy itself and lets an
+expert label every state that it visits. Data come in rounds; a round depends on nothing but the seed, its number and the
+policy's weights, and is kept on disk while it is in use, so that an interrupted run goes on with the same numbers.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policies.policy import Memory, Policy
+from robot.core.config import build
+from robot.core.errors import ConfigError
+from sim.env import Env
+
+Batch = dict[str, Tensor]
+
+
+class Source(Protocol):
+    """What the Trainer asks for batches."""
+
+    def open(self, folder: Path, seed: int) -> None: ...
+
+    def batch(self, step: int, policy: Policy) -> Batch: ...
+
+    def resume(self, step: int) -> None: ...
+
+    def saved(self, step: int) -> None: ...
+
+
+@dataclass
+class ImitationConfig:
+    expert: dict[str, Any]
+    """The labeller: a config node with `_target_`, built with the env."""
+    batch_size: int
+    """Samples in a batch."""
+    round_plans: int
+    """Control periods of the whole batch of worlds in a round."""
+    round_updates: int
+    """Updates of the trainer between two rounds."""
+    rounds_kept: int
+    """The newest rounds that batches are drawn from."""
+    expert_rounds: int
+    """First rounds, driven by the expert alone."""
+    expert_share: float
+    """Later, share of decisions replaced by the expert's."""
+    random_share: float
+    """Later, share of decisions replaced by the first, that is a random, candidate."""
+    proposals: int
+    """Own samples of the policy kept with each state, for its critic."""
+
+
+class Imitation:
+    """On-policy imitation; see the module."""
+
+    def __init__(self, config: ImitationConfig, env: Env) -> None:
+        if config.round_plans < 1 or config.round_updates < 1 or config.rounds_kept < 1:
+            raise ConfigError("data: round_plans, round_updates and rounds_kept must be at least 1")
+        self.config, self.env = config, env
+        self.expert = build(config.expert, "data.expert", env=env)
+        self.rounds: dict[int, dict[str, np.ndarray]] = {}
+        self.collected = 0.0
+
+    def open(self, folder: Path, seed: int) -> None:
+        """Use `folder`/rounds to keep rounds in, and `seed` for all randomness."""
+        self.folder, self.seed = folder / "rounds", seed
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def batch(self, step: int, policy: Policy) -> Batch:
+        """The batch of an update; on the first update of a round the policy is run for it."""
+        newest = step // self.config.round_updates
+        for number in range(max(0, newest - self.config.rounds_kept + 1), newest + 1):
+            if number not in self.rounds:
+                self.rounds[number] = self._round(number, policy)
+        for number in [n for n in self.rounds if n <= newest - self.config.rounds_kept]:
+            del self.rounds[number]
+        numbers = sorted(self.rounds)
+        rng = np.random.default_rng([self.seed, step, 1])
+        size = len(next(iter(self.rounds[numbers[0]].values())))
+        chosen = rng.integers(size * len(numbers), size=self.config.batch_size)
+        parts = [(self.rounds[number], chosen[chosen // size == k] % size) for k, number in enumerate(numbers)]
+        names = self.rounds[numbers[0]]
+        return {k: torch.from_numpy(np.concatenate([r[k][index] for r, index in parts]).astype(np.float32)) for k in names}
+
+    def resume(self, step: int) -> None:
+        """Go on from `step`: rounds that began at it or later are dropped, as their weights may be lost."""
+        for file in self.folder.glob("*.npz"):
+            if int(file.stem) * self.config.round_updates >= step:
+                file.unlink()
+
+    def saved(self, step: int) -> None:
+        """A checkpoint of `step` is safe: rounds that no batch from there on draws from are dropped."""
+        for file in self.folder.glob("*.npz"):
+            if int(file.stem) <= step // self.config.round_updates - self.config.rounds_kept:
+                file.unlink()
+
+    def _round(self, number: int, policy: Policy) -> dict[str, np.ndarray]:
+        file = self.folder / f"{number:06d}.npz"
+        if file.exists():
+            with np.load(file) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        arrays = self.collect(number, policy)
+        draft = file.with_suffix(".tmp")
+        with draft.open("wb") as stream:
+            np.savez(stream, **arrays)
+        os.replace(draft, file)
+        return arrays
+
+    @torch.no_grad()
+    def collect(self, number: int, policy: Policy, progress: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
+        """Run the worlds for one round: prepared inputs, the expert's labels and the policy's proposals, (N, …) each."""
+        env, config = self.env, self.config
+        rng = np.random.default_rng([self.seed, number, 2])
+        observation, _ = env.reset(seed=int(rng.integers(2**31)))
+        memory = policy.initial_memory(env.num_envs)
+        columns: dict[str, list[np.ndarray]] = {}
+        for k in range(config.round_plans):
+            noise = torch.from_numpy(rng.standard_normal((env.num_envs, *policy.noise_shape()), np.float32))
+            inputs, memory = policy.prepare(observation, memory)
+            noise = noise[:, : max(config.proposals, 1)] if noise.ndim > 1 else noise
+            plan = policy.decide(inputs, memory, noise)
+            labels = self.expert.labels()
+            row = {**inputs, **labels}
+            if plan.candidates is not None:
+                row["proposals"] = plan.candidates[:, : config.proposals]
+            for name, value in row.items():
+                columns.setdefault(name, []).append(_compact(value))
+            action = self._mix(number, labels["action"], plan.actions[:, 0], plan.candidates, rng)
+            observation, _, _, _, info = env.step(action)
+            memory = reset_memory(policy, memory, info["done"])
+            if progress is not None:
+                progress(k)
+        return {name: np.concatenate(values) for name, values in columns.items()}
+
+    def _mix(self, number: int, expert: Tensor, own: Tensor, candidates: Tensor | None, rng: np.random.Generator) -> Tensor:
+        """What the worlds execute, (B, *action)."""
+        draw = torch.from_numpy(rng.random(len(own)))
+        if number < self.config.expert_rounds:
+            return expert
+        shape = (-1, *[1] * (own.ndim - 1))
+        first = own if candidates is None else candidates[:, 0]
+        action = torch.where((draw < self.config.random_share).reshape(shape), first, own)
+        return torch.where((draw > 1 - self.config.expert_share).reshape(shape), expert, action)
+
+
+def reset_memory(policy: Policy, memory: Memory, done: Tensor) -> Memory:
+    """Memory with the initial one where an episode ended, done (B,)."""
+    if not memory or not bool(done.any()):
+        return memory
+    fresh = policy.initial_memory(len(done))
+    return {name: torch.where(done.reshape(-1, *[1] * (value.ndim - 1)), fresh[name], value) for name, value in memory.items()}
+
+
+def _compact(value: Tensor) -> np.ndarray:
+    """Half precision for images and maps, full for the rest."""
+    array = value.detach().cpu().numpy()
+    return array.astype(np.float16) if array.ndim > 2 and array.shape[-1] > 8 else array.astype(np.float32)

@@ -1,0 +1,52 @@
+"""Train a policy: `python -m robot.train policy=navdp`."""
+
+from omegaconf import DictConfig
+
+from robot.core.cli import entry
+
+
+@entry("train")
+def main(cfg: DictConfig) -> None:
+    """Collect, learn, evaluate on held-out worlds, export to ONNX and write the report.
+
+    Examples:
+      python -m robot.train policy=navdp
+      python -m robot.train policy=navdp trainer.steps=2000 output=runs/mine
+      python -m robot.train policy=navdp output=runs/mine resume=true
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from robot.core.config import build
+    from robot.learn import runs
+    from robot.learn.report import build_report
+
+    choices = HydraConfig.get().runtime.choices
+    name, world = choices["policy"], choices["env"]
+    run = runs.folder_for(cfg.output, f"{name}-{world}", cfg.resume)
+    runs.start(run, cfg)
+    env = build(cfg.env, "env")
+    source = build(cfg.data, "data", env=env)
+    policy = build(cfg.policy, "policy", interface=env.interface)
+    trainer = build(cfg.trainer, "trainer")
+    trainer.fit(policy, source, run, cfg.seed)
+
+    test = build(OmegaConf.merge(cfg.env, cfg.test), "env")
+    evaluator = build(cfg.evaluator, "evaluator")
+    lines = []
+    for other in [name, *cfg.baselines]:
+        player = policy if other == name else runs.baseline(other, test, policy)
+        header = {"env": world, "command": f"python -m robot.train policy={name}"}
+        report = runs.evaluate(player, other, test, evaluator, run / "results" / other, header)
+        runs.draw(report, run / "videos", other if other != name else "")
+        lines.append(runs.line(other, report))
+    if cfg.export:
+        lines.append(runs.export(policy, run / "onnx"))
+    page = build_report(run)
+    print(*lines, sep="\n")
+    print(f"run       {run}\nreport    {page}")
+    print(f"next      python -m robot.evaluate policy={run} episodes=500\n          python -m robot.export policy={run}")
+
+
+if __name__ == "__main__":
+    main()
