@@ -109,15 +109,17 @@ def _run(config_name: str, main: Callable[["DictConfig"], Any], arguments: list[
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from omegaconf.errors import MissingMandatoryValue
 
     @functools.wraps(main)
     def job(cfg: "DictConfig") -> Any:
         try:
             return main(cfg)
-        except TillerError as error:
+        except (TillerError, MissingMandatoryValue) as error:
             if full or HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            _fail(str(error))
+            hint = f"; set {error.full_key}=<value>" if isinstance(error, MissingMandatoryValue) else ""
+            _fail(str(error).splitlines()[0] + hint if hint else str(error))
 
     before = sys.argv, os.environ.get(FULL_ERROR)
     sys.argv = [sys.argv[0], *arguments]

@@ -80,7 +80,7 @@ def _keys(file: Path, prefix: str = "") -> list[str]:
 
 
 def _key(name: str, value: Any, meaning: str) -> str:
-    shown = yaml.safe_dump(value, default_flow_style=True, width=1000).replace("\n...", "").strip()
+    shown = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).replace("\n...", "").strip()
     return f"  {f'{name}={shown}':44} {meaning}".rstrip()
 
 
@@ -97,13 +97,31 @@ def _comments(file: Path) -> dict[str, str]:
 
 
 def _docstrings(target: str) -> dict[str, str]:
-    """First line of the docstring below each field of the config dataclass of the class called `target`."""
-    file = paths.ROOT / (target.rpartition(".")[0].replace(".", "/") + ".py")
-    if not target or not file.exists():
+    """First line of the docstring below each field of the dataclass that `target` takes as its argument `config`."""
+    module, _, name = str(target).rpartition(".")
+    tree = _parse(module)
+    if tree is None:
         return {}
-    classes = {node.name: node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)}
-    config = classes.get(target.rpartition(".")[2] + "Config")
-    return _fields(config) if config is not None else {}
+    named = [node for node in tree.body if getattr(node, "name", None) == name]
+    arguments = [argument for node in named for argument in ast.walk(node) if isinstance(argument, ast.arg)]
+    hints = [ast.unparse(argument.annotation) for argument in arguments if argument.arg == "config" and argument.annotation]
+    return _find(tree, hints[0]) if hints else {}
+
+
+def _find(tree: ast.Module, name: str) -> dict[str, str]:
+    """Docstrings of the fields of the class `name`, defined in this module or imported from another."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _fields(node)
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+            other = _parse(node.module or "")
+            return _find(other, name) if other is not None else {}
+    return {}
+
+
+def _parse(module: str) -> ast.Module | None:
+    file = paths.ROOT / (module.replace(".", "/") + ".py")
+    return ast.parse(file.read_text()) if module and file.exists() else None
 
 
 def _fields(config: ast.ClassDef) -> dict[str, str]:

@@ -31,7 +31,8 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     (tmp_path / "toys.py").write_text(
-        'class ThingConfig:\n    size: int\n    """Edge length [m].\n\n    more"""\n    shape: dict\n\n\nclass Thing:\n    pass\n'
+        'class ThingConfig:\n    size: int\n    """Edge length [m].\n\n    more"""\n    shape: dict\n\n\nclass Thing:\n'
+        "    def __init__(self, config: ThingConfig) -> None:\n        pass\n"
     )
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "CONFIGS", tmp_path / "configs")
