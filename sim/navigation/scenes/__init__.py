@@ -4,10 +4,12 @@ import numpy as np
 
 from robot.core.errors import ConfigError
 from sim.navigation.scene import Scene
-from sim.navigation.scenes import hall
+from sim.navigation.scenes import hall, home, office, outdoor, warehouse
 from sim.navigation.scenes.dice import Dice
 
-_BUILDERS = {"hall": (hall.train, hall.test)}
+_BUILDERS = {
+    module.__name__.rpartition(".")[2]: (module.train, module.test) for module in (home, office, hall, warehouse, outdoor)
+}
 FAMILIES = tuple(_BUILDERS)
 SPLITS = ("train", "test")
 

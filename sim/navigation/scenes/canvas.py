@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sim.navigation.scene import CELL, LAYERS, Z_STEP
 
+Pair = tuple[float, float]
 Z_TOP = 255 * Z_STEP
 """Height of the tallest solid the format holds [m]."""
 _BOX, _ROTATED, _DISC = 0.0, 1.0, 2.0
@@ -84,8 +85,8 @@ def _draw(solids, colours, rows):
     scratch = np.zeros((LAYERS + 1, 3), np.int64)
     for k in range(rows.shape[0]):
         kind, a, b, p, q, c, s = rows[k, 0], rows[k, 1], rows[k, 2], rows[k, 3], rows[k, 4], rows[k, 5], rows[k, 6]
-        bottom = min(max(int(math.floor(rows[k, 7] / Z_STEP + 0.5)), 0), 254)
-        top = min(max(int(math.floor(rows[k, 8] / Z_STEP + 0.5)), bottom + 1), 255)
+        bottom = min(max(math.floor(rows[k, 7] / Z_STEP + 0.5), 0), 254)
+        top = min(max(math.floor(rows[k, 8] / Z_STEP + 0.5), bottom + 1), 255)
         ix0, iy0, ix1, iy1 = cells_of(kind, a, b, p, q, c, s)
         for iy in range(max(iy0, 0), min(iy1, ny)):
             for ix in range(max(ix0, 0), min(ix1, nx)):
@@ -97,22 +98,22 @@ def _draw(solids, colours, rows):
 def cells_of(kind, a, b, p, q, c, s):
     """Range of cells (ix0, iy0, ix1, iy1), ends excluded, that a primitive can touch."""
     if kind == _BOX:
-        ix0, iy0 = int(math.floor(a / CELL + 0.5)), int(math.floor(b / CELL + 0.5))
-        ix1, iy1 = int(math.floor(p / CELL + 0.5)), int(math.floor(q / CELL + 0.5))
+        ix0, iy0 = math.floor(a / CELL + 0.5), math.floor(b / CELL + 0.5)
+        ix1, iy1 = math.floor(p / CELL + 0.5), math.floor(q / CELL + 0.5)
         if ix1 <= ix0:
-            ix0 = int(math.floor(0.5 * (a + p) / CELL))
+            ix0 = math.floor(0.5 * (a + p) / CELL)
             ix1 = ix0 + 1
         if iy1 <= iy0:
-            iy0 = int(math.floor(0.5 * (b + q) / CELL))
+            iy0 = math.floor(0.5 * (b + q) / CELL)
             iy1 = iy0 + 1
         return ix0, iy0, ix1, iy1
     ex = abs(p * c) + abs(q * s)
     ey = abs(p * s) + abs(q * c)
     return (
-        int(math.floor((a - ex) / CELL)),
-        int(math.floor((b - ey) / CELL)),
-        int(math.ceil((a + ex) / CELL)),
-        int(math.ceil((b + ey) / CELL)),
+        math.floor((a - ex) / CELL),
+        math.floor((b - ey) / CELL),
+        math.ceil((a + ex) / CELL),
+        math.ceil((b + ey) / CELL),
     )
 
 

@@ -16,8 +16,8 @@ from sim.navigation.scene import CELL
 from sim.navigation.scenes.canvas import Z_TOP, Canvas
 from sim.navigation.scenes.dice import Dice
 
-HARD, KEEP = 1, 2
-"""Bits of the map: something stands there; nothing may stand there."""
+HARD, KEEP, EDGE = 1, 2, 4
+"""Bits of the map: something stands there; nothing may stand there; an outer or fixed wall stands there."""
 PASSAGE = 0.95
 """Free width that things leave between each other [m]: the widest robot (0.7 m) plus 12 cm on each side, rounded to cells."""
 _QUARTERS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
@@ -80,6 +80,7 @@ class Site:
         shape = (round(depth / CELL), round(width / CELL))
         self.canvas = Canvas(*shape)
         self.map: NDArray[np.uint8] = np.zeros(shape, np.uint8)
+        self.walls: NDArray[np.bool_] = np.zeros(shape, np.bool_)
 
     def cells(self, rect: Rect) -> tuple[slice, slice]:
         """Row and column slices of a rectangle."""
@@ -99,9 +100,9 @@ class Site:
         return self.bounds.shrunk(thickness)
 
     def block(self, rect: Rect, z0: float, z1: float, colour: int) -> None:
-        """Draw an axis-aligned box that is taken ground."""
+        """Draw an axis-aligned wall."""
         self.canvas.box(*rect, z0, z1, colour)
-        self.map[self.cells(rect)] |= HARD
+        self.map[self.cells(rect)] |= HARD | EDGE
 
     def reserve(self, rect: Rect) -> None:
         """Nothing may stand on this rectangle."""
@@ -181,8 +182,8 @@ def _ahead(pose: Pose, distance: float) -> Pose:
 @njit(cache=True, nogil=True)
 def _clear(grid, x, y, hx, hy, c, s, bits):
     ex, ey = abs(hx * c) + abs(hy * s), abs(hx * s) + abs(hy * c)
-    ix0, ix1 = int(math.floor((x - ex) / CELL + 1e-6)), int(math.ceil((x + ex) / CELL - 1e-6))
-    iy0, iy1 = int(math.floor((y - ey) / CELL + 1e-6)), int(math.ceil((y + ey) / CELL - 1e-6))
+    ix0, ix1 = math.floor((x - ex) / CELL + 1e-6), math.ceil((x + ex) / CELL - 1e-6)
+    iy0, iy1 = math.floor((y - ey) / CELL + 1e-6), math.ceil((y + ey) / CELL - 1e-6)
     if ix0 < 0 or iy0 < 0 or ix1 > grid.shape[1] or iy1 > grid.shape[0]:
         return False
     for iy in range(iy0, iy1):
@@ -197,9 +198,9 @@ def _clear(grid, x, y, hx, hy, c, s, bits):
 @njit(cache=True, nogil=True)
 def _mark(grid, x, y, hx, hy, c, s, bits):
     ex, ey = abs(hx * c) + abs(hy * s), abs(hx * s) + abs(hy * c)
-    for iy in range(max(int((y - ey) / CELL), 0), min(int(math.ceil((y + ey) / CELL)), grid.shape[0])):
+    for iy in range(max(int((y - ey) / CELL), 0), min(math.ceil((y + ey) / CELL), grid.shape[0])):
         dy = (iy + 0.5) * CELL - y
-        for ix in range(max(int((x - ex) / CELL), 0), min(int(math.ceil((x + ex) / CELL)), grid.shape[1])):
+        for ix in range(max(int((x - ex) / CELL), 0), min(math.ceil((x + ex) / CELL), grid.shape[1])):
             dx = (ix + 0.5) * CELL - x
             if abs(c * dx + s * dy) <= hx and abs(c * dy - s * dx) <= hy:
                 grid[iy, ix] |= bits
