@@ -1,0 +1,1 @@
+"""Physics back ends: bodies, contacts and motors, for worlds that must not be ideal."""
