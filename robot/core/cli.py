@@ -6,6 +6,7 @@
 Nothing heavy is imported before the arguments have been looked at, so `--help` answers at once.
 """
 
+import difflib
 import functools
 import os
 import re
@@ -60,6 +61,18 @@ def rewrite(override: str) -> list[str]:
     return [f"policy={_kind(path)}", f"policy.path='{quoted}'"]
 
 
+def check_option(override: str) -> None:
+    """Refuse `group=option` where no such option exists; Hydra says nothing where the group is optional."""
+    key, _, value = override.partition("=")
+    group, options = key.partition("@")[0], value.split(",")
+    known = sorted(file.stem for file in (paths.CONFIGS / group).glob("*.yaml")) if re.fullmatch(r"[\w/]+", group) else []
+    for option in options if known else []:
+        if re.fullmatch(r"[\w-]+", option) and option not in (*known, "null"):
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ";"
+            raise ConfigError(f"{group}: there is no '{option}'{hint} accepted: {', '.join(known)}")
+
+
 def _kind(path: Path) -> str:
     if not path.exists():
         known = ", ".join(_saved()) or "none yet; run python -m robot.train policy=navdp"
@@ -89,6 +102,8 @@ def _command(config_name: str, main: Callable[["DictConfig"], Any], arguments: l
     overrides: list[str] = []
     try:
         overrides = [piece for argument in arguments for piece in rewrite(argument)]
+        for override in overrides:
+            check_option(override)
         _run(config_name, main, overrides + _settings(config_name, overrides), full)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

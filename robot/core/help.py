@@ -28,8 +28,9 @@ def text(config_name: str, description: str, arguments: list[str]) -> str:
     """The help of the entry point that composes configs/<config_name>.yaml, for the options chosen in `arguments`."""
     root = paths.CONFIGS / f"{config_name}.yaml"
     chosen = choices(root, arguments)
+    summary, _, examples = description.partition("Examples:")
     lines = [f"python -m robot.{config_name} [group=option] [key=value] …", ""]
-    lines += [" ".join(description.split()), ""] if description.strip() else []
+    lines += [" ".join(summary.split()), ""] if summary.strip() else []
     lines += ["Groups (in brackets: chosen here)"]
     lines += [_options(group, names, chosen) for group, names in groups().items() if group in chosen]
     lines += ["  policy=<folder> takes a run folder or an exported folder or .onnx file"] if "policy" in chosen else []
@@ -38,7 +39,7 @@ def text(config_name: str, description: str, arguments: list[str]) -> str:
         file = paths.CONFIGS / group / f"{name}.yaml"
         if file.exists():
             lines += ["", f"Keys of {group}={name}", *_keys(file, f"{group}.")]
-    lines += ["", "Examples", *_examples(config_name, root), ""]
+    lines += ["", "Examples", *_examples(config_name, root, examples), ""]
     lines += [
         "  --multirun with key=a,b runs every combination · --cfg job prints the composed config",
         "  HYDRA_FULL_ERROR=1 shows tracebacks · --hydra-help lists Hydra's own flags",
@@ -133,8 +134,8 @@ def _fields(config: ast.ClassDef) -> dict[str, str]:
     return found
 
 
-def _examples(config_name: str, root: Path) -> list[str]:
-    """The lines of the leading comment of `root` that are commands."""
-    lines = root.read_text().splitlines() if root.exists() else []
-    commands = [line.lstrip("# ") for line in lines if line.startswith("#") and "python -m" in line]
+def _examples(config_name: str, root: Path, described: str) -> list[str]:
+    """The commands in the description, or else in the leading comment of `root`."""
+    text = described or (root.read_text() if root.exists() else "")
+    commands = [line.lstrip("# ") for line in text.splitlines() if "python -m" in line]
     return [f"  {command}" for command in commands] or [f"  python -m robot.{config_name}"]

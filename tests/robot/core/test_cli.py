@@ -14,7 +14,9 @@ from robot.core.errors import ConfigError
 
 FILES = {
     "toy.yaml": "# python -m robot.toy thing=small\ndefaults:\n  - thing: small\n  - policy: plain\n  - _self_\n"
+    "  - optional extra: null\n"
     "seed: 0  # of everything random\noutput: ???\n",
+    "extra/more.yaml": "# @package _global_\nseed: 5\n",
     "thing/small.yaml": "_target_: toys.Thing\nsize: 1\nshape: {width: 2, height: 3}\n",
     "thing/large.yaml": "_target_: toys.Thing\nsize: 9\nshape: {width: 8, height: 8}\n",
     "policy/plain.yaml": "gain: 1.0\n",
@@ -112,6 +114,8 @@ def test_cfg_job_prints_the_composed_config(command, seen, capsys) -> None:
         ("sede=1", ["'sede'", "'seed'"]),
         ("polciy=plain", ["'polciy'", "'policy'"]),
         ("thing=smal", ["thing: there is no 'smal'", "'small'", "large, small"]),
+        ("extra=mroe", ["extra: there is no 'mroe'", "'more'"]),
+        ("policy=plain,fanzy", ["policy: there is no 'fanzy'"]),
         ("policy=fanzy", ["policy: there is no 'fanzy'", "did you mean 'fancy'?", "plain"]),
         ("seed", ["'seed'", "key=value"]),
         ("seed=1,2", ["seed=1,2", "--multirun"]),
