@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from robot.core import paths
 from robot.core.cli import entry
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 _FREE = ("num_envs", "threads")
 """Env keys that change the speed of a collection and nothing else, so that it may resume with other values."""
+
+_SOURCE = "episodes"
+"""The option of group `data` that reads datasets."""
 
 
 @dataclass
@@ -58,9 +62,12 @@ def _summary(dataset: "EpisodeDataset") -> str:
     """The last lines printed: what was collected, where it is, and what comes next."""
     success = dataset.headers.get("success")
     rate = "" if success is None else f", success {100 * float(success.mean()):.1f} %"
+    name = dataset.info["tiller"]["task"]
+    reads = (paths.CONFIGS / "data" / f"{_SOURCE}.yaml").exists()
+    data = f" data={_SOURCE} data.root={dataset.root}" if reads else ""
     return (
         f"{len(dataset)} episodes, {int(dataset.lengths.sum())} frames{rate}: {dataset.root}\n"
-        f"next: python -m robot.train env={dataset.info['tiller']['task']} data=episodes data.root={dataset.root}"
+        f"next: python -m robot.train env={name}{data}"
     )
 
 

@@ -35,6 +35,7 @@ class Walk(Env):
         self.state = torch.zeros(num_envs)
         self.texture = torch.zeros(num_envs, 4, 5)
         self.limit = torch.zeros(num_envs)
+        self.played = 0
 
     def _reset(self, ids: Tensor) -> None:
         for i in ids.tolist():
@@ -44,6 +45,7 @@ class Walk(Env):
             self.state[i] = 0.0
 
     def _apply(self, action: Tensor) -> None:
+        self.played += 1
         self.state += action[:, 0].abs() + 1.0
 
     def _observe(self) -> Observation:
@@ -126,6 +128,14 @@ def test_a_longer_run_extends_a_shorter_one(once: Path, tmp_path: Path, parts: t
         collect(tmp_path, worlds, episodes, resume=number > 0)
         assert len(EpisodeDataset(tmp_path)) == episodes
     assert contents(tmp_path) == contents(once)
+
+
+def test_episodes_that_are_there_are_not_played_again(once: Path, tmp_path: Path) -> None:
+    collect(tmp_path, 1, 9)
+    env = Walk(1)
+    with DatasetWriter(tmp_path, INTERFACE, {"seed": SEED}, 3, resume=True) as writer:
+        Collector(env, Chunks(), progress=False).run(writer, 11, SEED)
+    assert env.played == EpisodeDataset(once).lengths[9:].sum()
 
 
 class Killed(BaseException):
