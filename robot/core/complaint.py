@@ -3,11 +3,11 @@
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from robot.core import paths
@@ -39,23 +39,23 @@ def _unknown(key: str, config_name: str, overrides: list[str]) -> str:
     rest = [o for o in overrides if not o.startswith("-") and not re.match(rf"\+*{re.escape(key)}(@[^=]*)?=", o)]
     try:
         with initialize_config_dir(str(paths.CONFIGS), version_base=None):
-            node: Any = compose(config_name, rest)
+            node: Any = OmegaConf.to_container(compose(config_name, rest))
     except (HydraException, OmegaConfBaseException):
         return f"unknown key '{key}'"
     where: list[str] = []
     for part in key.split("."):
-        if not isinstance(node, DictConfig):
+        if not isinstance(node, dict):
             return f"'{'.'.join(where)}' is a value, so there is no key '{key}'"
         if part not in node:
             break
-        node = node._get_node(part)
+        node = cast(dict[str, Any], node)[part]
         where.append(part)
     missing = ".".join([*where, key.split(".")[len(where)]]) if len(where) < len(key.split(".")) else key
     return f"unknown key '{missing}' in {config_name}{_accepted(missing.rpartition('.')[2], _keys(node))}"
 
 
 def _keys(node: Any) -> list[str]:
-    return [str(key) for key in node if key != "_target_"] if isinstance(node, DictConfig) else []
+    return [key for key in cast(dict[str, Any], node) if key != "_target_"] if isinstance(node, dict) else []
 
 
 def _accepted(name: str, options: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ Everything is read from the yaml files and from the syntax trees of the classes 
 import ast
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -65,8 +65,9 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _defaults(file: Path) -> list[tuple[str, str]]:
-    entries = [item for item in _load(file).get("defaults", []) if isinstance(item, dict)]
-    return [(re.sub(r"^optional ", "", str(key)), str(value)) for item in entries for key, value in item.items()]
+    entries: list[Any] = _load(file).get("defaults", [])
+    pairs = [pair for item in entries if isinstance(item, dict) for pair in cast(dict[str, Any], item).items()]
+    return [(re.sub(r"^optional ", "", key), str(value)) for key, value in pairs]
 
 
 def _options(group: str, names: list[str], chosen: dict[str, str]) -> str:
@@ -128,8 +129,9 @@ def _parse(module: str) -> ast.Module | None:
 def _fields(config: ast.ClassDef) -> dict[str, str]:
     found: dict[str, str] = {}
     for field, below in zip(config.body, config.body[1:], strict=False):
-        named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if named and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             found[field.target.id] = str(below.value.value).strip().splitlines()[0]
     return found
 

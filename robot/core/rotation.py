@@ -22,9 +22,9 @@ def to_xyzw(q: ArrayLike) -> Array:
 
 def normalize(q: ArrayLike) -> Array:
     """Unit quaternion with w >= 0, so that one rotation has one array (but for half turns)."""
-    q = _array(q)
-    q = q / np.linalg.norm(q, axis=-1, keepdims=True)
-    return np.where(q[..., :1] < 0, -q, q)
+    values = _array(q)
+    unit: Array = values / np.linalg.norm(values, axis=-1, keepdims=True)
+    return np.where(unit[..., :1] < 0, -unit, unit)
 
 
 def multiply(a: ArrayLike, b: ArrayLike) -> Array:
@@ -48,10 +48,10 @@ def inverse(q: ArrayLike) -> Array:
 
 def rotate(q: ArrayLike, v: ArrayLike) -> Array:
     """Vectors v (…, 3) turned by q: v + 2 w (u × v) + 2 u × (u × v), with u the vector part of q."""
-    q, v = _array(q), _array(v)
-    u = q[..., 1:]
-    t = 2.0 * np.cross(u, v)
-    return v + q[..., :1] * t + np.cross(u, t)
+    values, vector = _array(q), _array(v)
+    u = values[..., 1:]
+    t = 2.0 * np.cross(u, vector)
+    return vector + values[..., :1] * t + np.cross(u, t)
 
 
 def to_matrix(q: ArrayLike) -> Array:
@@ -86,18 +86,18 @@ def from_matrix(matrix: ArrayLike) -> Array:
 
 def from_rotvec(vector: ArrayLike) -> Array:
     """Quaternion of the rotation by |vector| about its direction."""
-    vector = _array(vector)
-    half = 0.5 * np.linalg.norm(vector, axis=-1, keepdims=True)
-    return np.concatenate([np.cos(half), 0.5 * vector * np.sinc(half / np.pi)], axis=-1)
+    values = _array(vector)
+    half = 0.5 * np.linalg.norm(values, axis=-1, keepdims=True)
+    return np.concatenate([np.cos(half), 0.5 * values * np.sinc(half / np.pi)], axis=-1)
 
 
 def to_rotvec(q: ArrayLike) -> Array:
     """The shortest rotation vector, length at most pi."""
-    q = normalize(q)
-    sine = np.linalg.norm(q[..., 1:], axis=-1, keepdims=True)
-    angle = 2.0 * np.arctan2(sine, q[..., :1])
+    unit = normalize(q)
+    sine = np.linalg.norm(unit[..., 1:], axis=-1, keepdims=True)
+    angle = 2.0 * np.arctan2(sine, unit[..., :1])
     # angle / sine -> 2 as sine -> 0; below 1e-8 the next term is beyond double precision
-    return q[..., 1:] * np.where(sine < 1e-8, 2.0, angle / np.maximum(sine, 1e-8))
+    return unit[..., 1:] * np.where(sine < 1e-8, 2.0, angle / np.maximum(sine, 1e-8))
 
 
 def from_yaw(yaw: ArrayLike) -> Array:
