@@ -66,7 +66,9 @@ class Column:
 
     def unpack(self, stored: Array) -> Array:
         """The inverse of `pack`, exact to the stored resolution: unpack(pack(unpack(x))) == unpack(x)."""
-        return stored.astype(self.dtype) / np.dtype(self.dtype).type(MILLIMETRES) if self.kind == "depth" else stored
+        if self.kind != "depth":
+            return stored
+        return np.divide(stored, np.dtype(self.dtype).type(MILLIMETRES), dtype=self.dtype)
 
     def to_arrow(self, stored: Array) -> pa.Array:
         """A column of T rows from a packed array."""

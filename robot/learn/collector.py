@@ -101,7 +101,7 @@ class _Tape:
         """Add one step of all worlds, each (B, …)."""
         step = {PREFIX + name: value for name, value in observation.items()}
         step |= {ACTION: action, "reward": reward, "terminated": terminated}
-        self._steps.append({name: np.array(value.detach().cpu()) for name, value in step.items()})
+        self._steps.append({name: value.detach().cpu().numpy().copy() for name, value in step.items()})
 
     def cut(self, world: int) -> dict[str, NDArray[Any]]:
         """The arrays (T, …) of the episode of one world that ends here."""
