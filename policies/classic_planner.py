@@ -4,11 +4,15 @@ at every plan a new clearance-weighted A* path to the goal. It keeps what left t
 Frames: b robot, odom, and map = odom shifted so that the start of the episode is the middle of the grid.
 """
 
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 
 from policies.nn import explore, gridmap, paths, search
@@ -88,17 +92,24 @@ class ClassicPlanner(Policy):
         pose = torch.cat([odometry[:, :2] - after["origin"] + half, odometry[:, 2:]], dim=-1).double().numpy()
         self._see(observation, pose, after)
         points = np.zeros((len(pose), count, 2), np.float32)
-        found = np.zeros(len(pose), np.bool_)
         rule = np.array([config.cell, config.margin, config.weight, config.escape, config.spacing])
         margins = np.array([config.hard_margin, *config.relax])
         radius = robot[:, RADIUS].double().numpy()
-        grids = after["evidence"].numpy()
         given = observation["goal_given"][:, 0].numpy() > 0.5
         goals = _goals(pose, goal[:, :2].double().numpy())
-        _explore(grids, config.hits, pose, given, radius, rule, config.gain, goals, after["target"].numpy())
-        _plan(grids, config.hits, pose, goals, radius, margins, rule, points, found)
+        grids, targets = after["evidence"].numpy(), after["target"].numpy()
+
+        def route(i: int) -> bool:
+            if not given[i]:
+                explore.explore(grids[i], config.hits, pose[i], radius[i], rule, config.gain, targets[i])
+                goals[i] = targets[i, :2]
+                if targets[i, 2] < 0.5:
+                    return False
+            return _plan(grids[i], config.hits, pose[i], goals[i], radius[i], margins, rule, points[i])
+
+        found = torch.tensor(_each_world(route, len(pose)))
         path = paths.from_points(torch.from_numpy(points))
-        lost = ~torch.from_numpy(found)
+        lost = ~found
         side = torch.where(goal[:, 1] >= 0, 1.0, -1.0)
         after["turn"] = torch.where(lost, torch.where(memory["turn"] != 0, memory["turn"], side), torch.zeros_like(side))
         actions = torch.where(lost[:, None, None], paths.turns(after["turn"], count, config.spacing), path)
@@ -114,10 +125,22 @@ class ClassicPlanner(Policy):
         bands = torch.stack([torch.full_like(robot[:, HEIGHT], config.floor), robot[:, HEIGHT]], dim=-1)
         bodies = robot[:, [RADIUS, CAMERA_HEIGHT]]
         rule = np.array([config.clear_tolerance, 20.0, config.hits_cap])
-        gridmap.integrate(
-            memory["evidence"].numpy(), memory["level"].numpy(), points.numpy(), kind.numpy(), bands.double().numpy(),
-            pose, bodies.double().numpy(), config.cell, config.reach, config.near, rule,
-        )  # fmt: skip
+        points, kind, bands, bodies = points.numpy(), kind.numpy(), bands.double().numpy(), bodies.double().numpy()
+        evidence, level = memory["evidence"].numpy(), memory["level"].numpy()
+
+        def see(i: int) -> None:
+            seen = (points[i], kind[i], bands[i], pose[i], bodies[i])
+            gridmap.integrate(evidence[i], level[i], *seen, config.cell, config.reach, config.near, rule)
+
+        _each_world(see, len(pose))
+
+
+def _each_world(work: Callable[[int], Any], count: int) -> list:
+    """Results of a function of the world's number that spends its time in compiled code, on torch's number of threads."""
+    if count == 1:
+        return [work(0)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(work, range(count)))
 
 
 def _goals(pose: np.ndarray, goal_b: np.ndarray) -> np.ndarray:
@@ -125,15 +148,6 @@ def _goals(pose: np.ndarray, goal_b: np.ndarray) -> np.ndarray:
     c, s = np.cos(pose[:, 2]), np.sin(pose[:, 2])
     x, y = goal_b.T
     return np.stack([pose[:, 0] + c * x - s * y, pose[:, 1] + s * x + c * y], axis=-1)
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _explore(evidence, hits, poses, given, radii, rule, gain, goals, targets) -> None:
-    """Replace the goals (B, 2) of worlds to which none is `given` (B,) by a target, NaN where there is nothing to explore."""
-    for i in prange(poses.shape[0]):
-        if not given[i]:
-            explore.explore(evidence[i], hits, poses[i], radii[i], rule, gain, targets[i])
-            goals[i] = targets[i, :2] if targets[i, 2] > 0.5 else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -161,34 +175,40 @@ def _route(clear, start, goal, radius, margins, rule, out):
     return 0
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _plan(evidence, hits, poses, goals, radii, margins, rule, points, found) -> None:
-    """A path for each world: evidence (B, G, G), poses (B, 3) and goals (B, 2) in frame map, NaN for none, radii (B,);
-    waypoints in frame b to `points` (B, T, 2) and whether there is a path to `found` (B,).
+@njit(cache=True, nogil=True)
+def _plan(evidence, hits, pose, goal_m, radius, margins, rule, points):
+    """A path for one world.
+
+    Args:
+        evidence, hits: grid int8 (G, G), and the evidence from which a cell is solid.
+        pose, goal_m: x, y, yaw and x, y in frame map.
+        radius: of the robot [m].
+        margins: (n,) distances to keep from solids, tried in turn [m].
+        rule: cell, margin, weight, escape, spacing as configured.
+        points: waypoints (T, 2) in frame b [m], written.
+
+    Returns:
+        False if there is no path.
     """
-    cell = rule[0]
-    for i in prange(poses.shape[0]):
-        side = evidence.shape[1]
-        c, s = np.cos(poses[i, 2]), np.sin(poses[i, 2])
-        found[i] = False
-        if np.isnan(goals[i, 0]):
-            continue
-        goal = (min(max(int(goals[i, 0] / cell), 0), side - 1), min(max(int(goals[i, 1] / cell), 0), side - 1))
-        start = (min(max(int(poses[i, 0] / cell), 0), side - 1), min(max(int(poses[i, 1] / cell), 0), side - 1))
-        cap = np.ceil((radii[i] + margins.max() + rule[1]) / cell) + 1
-        box = _box(evidence[i], hits, start, goal, int(cap) + 4)
-        clear = gridmap.distance(evidence[i], hits, box, cap)
-        line = np.empty((160, 2))
-        start, goal = (start[0] - box[0], start[1] - box[1]), (goal[0] - box[0], goal[1] - box[1])
-        count = _route(clear, start, goal, radii[i], margins, rule, line)
-        found[i] = count > 0
-        if count == 0:
-            continue
-        for k in range(count):
-            x, y = (line[k, 0] + box[0]) * cell - poses[i, 0], (line[k, 1] + box[1]) * cell - poses[i, 1]
-            line[k, 0], line[k, 1] = c * x + s * y, -s * x + c * y
-        line[0] = 0.0
-        waypoints = np.empty((points.shape[1], 2))
-        search.resample(line, count, rule[4], waypoints)
-        search.smooth(waypoints, 2)
-        points[i] = waypoints
+    cell, side = rule[0], evidence.shape[0]
+    goal = (min(max(int(goal_m[0] / cell), 0), side - 1), min(max(int(goal_m[1] / cell), 0), side - 1))
+    start = (min(max(int(pose[0] / cell), 0), side - 1), min(max(int(pose[1] / cell), 0), side - 1))
+    cap = math.ceil((radius + margins[0] + rule[1]) / cell) + 1
+    box = _box(evidence, hits, start, goal, cap + 4)
+    clear = gridmap.distance(evidence, hits, box, float(cap))
+    line = np.empty((160, 2))
+    start, goal = (start[0] - box[0], start[1] - box[1]), (goal[0] - box[0], goal[1] - box[1])
+    count = _route(clear, start, goal, radius, margins, rule, line)
+    if count == 0:
+        return False
+    c, s = math.cos(pose[2]), math.sin(pose[2])
+    for k in range(count):
+        x, y = (line[k, 0] + box[0]) * cell - pose[0], (line[k, 1] + box[1]) * cell - pose[1]
+        line[k, 0], line[k, 1] = c * x + s * y, -s * x + c * y
+    line[0, 0], line[0, 1] = 0.0, 0.0
+    waypoints = np.empty((points.shape[0], 2))
+    search.resample(line, count, rule[4], waypoints)
+    search.smooth(waypoints, 2)
+    for k in range(points.shape[0]):
+        points[k, 0], points[k, 1] = waypoints[k, 0], waypoints[k, 1]
+    return True

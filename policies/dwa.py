@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 
 from policies.nn import paths
@@ -152,10 +152,10 @@ def _near(points, reach):
     return packed, count
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _choose(points, goal, v, w, bodies, horizon, margin, enough, weights, out) -> None:
     """The best arc of each world: out (B, 3) = length [m], 0 when every arc collides or turning is better; curvature; score."""
-    for i in prange(points.shape[0]):
+    for i in range(points.shape[0]):
         radius, top = bodies[i, 0], bodies[i, 1]
         near, count = _near(points[i], top * horizon + radius + enough + 0.1)
         far = math.hypot(goal[i, 0], goal[i, 1])

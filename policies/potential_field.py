@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 
 from policies.nn import paths
@@ -29,6 +29,8 @@ class PotentialFieldConfig:
     """Surfaces further than this from the robot's edge do not repel [m]."""
     repulsion: float
     """Strength of the repulsion [m²], against an attraction of 1."""
+    swirl: float
+    """Part of the repulsion that also acts sideways, towards the goal's side, and leads round flat things [1]."""
     min_length: float
     """A path that leads less far than this is a trap, and the robot turns on the spot [m]."""
 
@@ -50,7 +52,7 @@ class PotentialField(Policy):
         goal = torch.where(given, observation["goal"][:, :2], robot.new_tensor([10.0, 0.0]))
         points, _ = scan_b(observation["depth"], robot, config.floor)
         out = np.zeros((len(goal), count, 2), np.float32)
-        law = (config.reach, config.repulsion, config.spacing)
+        law = (config.reach, config.repulsion, config.swirl, config.spacing)
         _follow(points.numpy(), goal.numpy(), robot[:, RADIUS].contiguous().numpy(), *law, out)
         waypoints = torch.from_numpy(out)
         near = goal.norm(dim=-1) < config.min_length
@@ -63,11 +65,11 @@ class PotentialField(Policy):
 
 
 @njit(cache=True, nogil=True)
-def _force(points, x, y, goal, radius, reach, gain):
+def _force(points, x, y, goal, radius, reach, gain, swirl):
     """Force (fx, fy) at a point of frame b and the distance [m] of the robot's edge there to the nearest surface."""
     dx, dy = goal[0] - x, goal[1] - y
     far = max(math.hypot(dx, dy), 1e-6)
-    fx, fy = dx / far, dy / far
+    rx, ry = 0.0, 0.0
     nearest = 1e3
     for k in range(points.shape[0]):
         ox, oy = x - points[k, 0], y - points[k, 1]
@@ -76,21 +78,22 @@ def _force(points, x, y, goal, radius, reach, gain):
         nearest = min(nearest, distance - radius)
         if gap < reach:
             push = gain * (1.0 / gap - 1.0 / reach) / (gap * points.shape[0])
-            fx += push * ox / max(distance, 1e-6)
-            fy += push * oy / max(distance, 1e-6)
-    return fx, fy, nearest
+            rx += push * ox / max(distance, 1e-6)
+            ry += push * oy / max(distance, 1e-6)
+    side = swirl if dy * rx - dx * ry >= 0.0 else -swirl
+    return dx / far + rx - side * ry, dy / far + ry + side * rx, nearest
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _follow(points, goal, radius, reach, gain, spacing, out) -> None:
+@njit(cache=True, nogil=True)
+def _follow(points, goal, radius, reach, gain, swirl, spacing, out) -> None:
     """Walk along the force: points (B, W, 2), goal (B, 2), radius (B,) to waypoints `out` (B, T, 2) in frame b."""
     substeps = round(spacing / STEP)
-    for i in prange(points.shape[0]):
+    for i in range(points.shape[0]):
         x, y = 0.0, 0.0
         stopped = False
         for k in range(out.shape[1]):
             for _ in range(substeps):
-                fx, fy, gap = _force(points[i], x, y, goal[i], radius[i], reach, gain)
+                fx, fy, gap = _force(points[i], x, y, goal[i], radius[i], reach, gain, swirl)
                 size = math.hypot(fx, fy)
                 left = math.hypot(goal[i, 0] - x, goal[i, 1] - y)
                 stopped = stopped or size < 0.05 or left < STEP or (gap < 0.0 and x * x + y * y > 0.01)

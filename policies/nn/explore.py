@@ -116,8 +116,11 @@ def wanted(evidence, pose, target, cell) -> bool:
         settle(evidence, target, cell)
         return False
     u, v, half = int(target[0] / cell), int(target[1] / cell), int(WINDOW / cell)
-    patch = evidence[max(v - half, 0) : v + half + 1, max(u - half, 0) : u + half + 1]
-    return (patch == 0).sum() * cell * cell > 0.3
+    unknown = 0
+    for y in range(max(v - half, 0), min(v + half + 1, evidence.shape[0])):
+        for x in range(max(u - half, 0), min(u + half + 1, evidence.shape[1])):
+            unknown += evidence[y, x] == 0
+    return unknown * cell * cell > 0.3
 
 
 @njit(cache=True, nogil=True)
@@ -137,7 +140,7 @@ def explore(evidence, hits, pose, radius, rule, gain, target) -> None:
     v = min(max(int(pose[1] / cell), 0), side - 1)
     reach = int(7.0 / cell)
     box = (max(u - reach, 0), max(v - reach, 0), min(u + reach + 1, side), min(v + reach + 1, side))
-    clear = gridmap.distance(evidence, hits, box, math.ceil((radius + rule[1]) / cell) + 1)
+    clear = gridmap.distance(evidence, hits, box, float(math.ceil((radius + rule[1]) / cell) + 1))
     start = (u - box[0], v - box[1])
     cost = reachable(evidence, clear, box, start, body, rule[1] / cell, rule[2], rule[3] / cell)
     target[2] = 1.0 if choose(evidence, cost, box, start, pose[2], cell, gain, target) else 0.0

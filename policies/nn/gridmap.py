@@ -8,7 +8,7 @@ at that height may clear the cell, so that looking under a table does not erase 
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 LEVEL = 0.02
 """Height step of `level` [m]."""
@@ -121,33 +121,32 @@ def _stand(evidence, pose, radius, cell) -> None:
                 evidence[v, u] = min(evidence[v, u], -1)
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def integrate(evidence, level, points, kind, bands, poses, bodies, cell, reach, near, rule) -> None:
-    """Add one depth image to each grid, in place.
+@njit(cache=True, nogil=True)
+def integrate(evidence, level, points, kind, band, pose, body, cell, reach, near, rule) -> None:
+    """Add one depth image to a grid, in place.
 
     Args:
-        evidence, level: int8 and uint8 (B, G, G).
-        points: (B, H, W, 3) ends of the rays in frame b [m].
-        kind: uint8 (B, H, W), what is at a ray's end: NOTHING known, something SOLID, or OPEN space.
-        bands: (B, 2) heights between which things are obstacles [m].
-        poses: (B, 3) robot x, y [m], yaw [rad] in frame map, whose origin is the grid's corner.
-        bodies: (B, 2) radius of the robot's footprint and height of its camera [m].
+        evidence, level: int8 and uint8 (G, G), see the module.
+        points: (H, W, 3) ends of the rays in frame b [m].
+        kind: uint8 (H, W), what is at a ray's end: NOTHING known, something SOLID, or OPEN space.
+        band: (2,) heights between which things are obstacles [m].
+        pose: (3,) robot x, y [m], yaw [rad] in frame map, whose origin is the grid's corner.
+        body: (2,) radius of the robot's footprint and height of its camera [m].
         cell: edge of a cell [m].
         reach: range of hits and of carving [m].
         near: a hit within this range counts twice [m].
         rule: (3,) height tolerance of clearing [m], largest evidence of free space, largest evidence of solids.
     """
-    for i in prange(evidence.shape[0]):
-        half = int(reach / cell) + 2
-        corner = np.empty(2, np.int64)
-        corner[0] = math.floor(poses[i, 0] / cell) - half
-        corner[1] = math.floor(poses[i, 1] / cell) - half
-        mark = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
-        height = np.zeros_like(mark)
-        _hits(points[i], kind[i], bands[i], poses[i], cell, reach, mark, height, corner)
-        _carve(evidence[i], level[i], points[i], kind[i], bands[i], poses[i], bodies[i, 1], cell, reach, mark, corner, rule)
-        _raise(evidence[i], level[i], mark, height, corner, poses[i], cell, near, int(rule[2]))
-        _stand(evidence[i], poses[i], bodies[i, 0], cell)
+    half = int(reach / cell) + 2
+    corner = np.empty(2, np.int64)
+    corner[0] = math.floor(pose[0] / cell) - half
+    corner[1] = math.floor(pose[1] / cell) - half
+    mark = np.zeros((2 * half + 1, 2 * half + 1), np.uint8)
+    height = np.zeros_like(mark)
+    _hits(points, kind, band, pose, cell, reach, mark, height, corner)
+    _carve(evidence, level, points, kind, band, pose, body[1], cell, reach, mark, corner, rule)
+    _raise(evidence, level, mark, height, corner, pose, cell, near, int(rule[2]))
+    _stand(evidence, pose, body[0], cell)
 
 
 @njit(cache=True, nogil=True)
@@ -156,18 +155,15 @@ def bounds(evidence, threshold):
     size = evidence.shape[0]
     x0, y0, x1, y1 = size, size, 0, 0
     for v in range(size):
-        row = evidence[v]
-        if row.max() < threshold:
+        most = evidence[v, 0]
+        for u in range(size):
+            most = max(most, evidence[v, u])
+        if most < threshold:
             continue
         y0, y1 = min(y0, v), v + 1
-        u = 0
-        while row[u] < threshold:
-            u += 1
-        x0 = min(x0, u)
-        u = size - 1
-        while row[u] < threshold:
-            u -= 1
-        x1 = max(x1, u + 1)
+        for u in range(size):
+            if evidence[v, u] >= threshold:
+                x0, x1 = min(x0, u), max(x1, u + 1)
     return x0, y0, x1, y1
 
 

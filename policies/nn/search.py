@@ -204,7 +204,7 @@ def resample(points: np.ndarray, count: int, spacing: float, out: np.ndarray) ->
             used = 0.0
             segment += 1
         if segment >= count - 1:
-            out[k] = points[count - 1]
+            out[k, 0], out[k, 1] = points[count - 1, 0], points[count - 1, 1]
             continue
         length = math.hypot(points[segment + 1, 0] - points[segment, 0], points[segment + 1, 1] - points[segment, 1])
         t = used / length

@@ -195,7 +195,8 @@ def test_a_ghost_is_cleared_and_a_wall_stays():
     for _ in range(6):
         _, memory = policy.act(observe(wall, pose, pose, (8.0, 4.0)), memory)
     assert not (memory["evidence"][0, 315:325, 340:350] > 0).any()
-    assert (memory["evidence"][0, 310:330, 378:384].max(dim=1).values >= policy.config.hits).all()
+    seen = memory["evidence"][0, 310:330, 378:384].max(dim=1).values >= policy.config.hits
+    assert seen.sum() >= 10, "columns are 9 cm apart at 3 m, cells 5 cm"
 
 
 @pytest.mark.parametrize("name", NAMES)
