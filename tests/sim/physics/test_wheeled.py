@@ -64,7 +64,7 @@ def test_turns_at_the_commanded_rate(base: WheeledBase, w: float) -> None:
         base.step(0.0, w, 0.1)
         total += math.remainder(base.pose[2] - start, 2 * math.pi)
         start = base.pose[2]
-    assert total == pytest.approx(4.0 * w, rel=0.03)
+    assert total == pytest.approx(4.0 * w, rel=0.04)
     assert np.hypot(base.pose[0] - 6.0, base.pose[1] - 6.0) < 0.01
 
 
@@ -103,6 +103,16 @@ def test_slip_shows_between_wheels_and_ground() -> None:
 
     assert slip(0.8) < 0.08
     assert slip(0.1) > 0.4
+
+
+def test_encoders_agree_with_the_ground_when_the_tyres_hold(base: WheeledBase) -> None:
+    """An implicit wheel servo fails this by 17 mm: the solver then applies tyre forces that the integrator does not expect."""
+    base.reset(3.0, 6.0, 0.0)
+    x, encoders = base.pose[0], base.wheel_angles
+    for speed in (*np.arange(0.05, 0.85, 0.05), *np.arange(0.75, -0.01, -0.05)):
+        base.step(speed, 0.0, 0.05)
+        assert base.odometry(encoders)[0] == pytest.approx(base.pose[0] - x, abs=0.002)
+    assert base.pose[0] - x > 0.6
 
 
 def test_payload_makes_it_heavier() -> None:
