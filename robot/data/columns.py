@@ -32,7 +32,8 @@ _ROW_NAMES = ("height", "width", "channels")
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the frame table; `shape` leaves out the frames, `kind` is 'depth', 'rgb' or 'array'."""
+    """One column of the frame table; `shape` leaves out the frames, `kind` is 'depth', 'rgb', 'array', or 'video'
+    for colour images outside the parquet file (read only)."""
 
     name: str
     shape: tuple[int, ...]
@@ -140,9 +141,11 @@ def of_interface(interface: Interface) -> list[Column]:
     """Columns of everything an episode holds: observations, action, reward, termination."""
     columns = [from_field(field, PREFIX + field.name) for field in interface.observation]
     action = Column(ACTION, interface.action.shape, interface.action.dtype, "array", interface.action.names)
-    return [*columns, action, Column(NEXT + "reward", (), "float32"), Column(NEXT + "terminated", (), "bool")]
+    return [*columns, action, *OUTCOME]
 
 
+OUTCOME = (Column(NEXT + "reward", (), "float32"), Column(NEXT + "terminated", (), "bool"))
+"""What a step led to; datasets of others may lack it."""
 DERIVED = (
     Column(NEXT + "done", (), "bool"),
     Column("timestamp", (), "float32"),

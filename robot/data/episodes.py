@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from robot.core.errors import DatasetError, InterfaceError
 from robot.core.interface import Interface
-from robot.data import columns, layout, statistics
+from robot.data import columns, foreign, layout, statistics
+from robot.data.columns import Column
 from robot.data.files import TEMPORARY, write_json
 
 Header = dict[str, bool | int | float | str]
@@ -24,7 +25,8 @@ class Episode:
     """One run from reset to end.
 
     Attributes:
-        arrays: (T, …) each: `observation.<field>` and `action` of the Interface, `reward`, `terminated`.
+        arrays: (T, …) each: `observation.<field>` and `action` of the Interface, `reward`, `terminated` (datasets of others may
+            lack the last two).
         header: what is known of the whole episode: seed, episode number, success, scene family, …
     """
 
@@ -55,8 +57,7 @@ class EpisodeDataset:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.info = layout.read_info(self.root)
-        self.interface = _interface(self.info, self.root)
-        self.columns = columns.of_interface(self.interface)
+        self.interface, self.columns = _describe(self.info, self.root / layout.INFO)
         rows = self._rows()
         self.lengths = rows["length"].to_numpy()
         self._file = np.stack([rows["data/chunk_index"].to_numpy(), rows["data/file_index"].to_numpy()], 1)
@@ -67,6 +68,10 @@ class EpisodeDataset:
         self._first = first
         prefix = layout.HEADER_PREFIX
         self.headers = {name.removeprefix(prefix): rows[name].to_numpy() for name in rows.column_names if name.startswith(prefix)}
+        parts = ("chunk_index", "file_index", "from_timestamp")
+        self._videos = {
+            c.name: [rows[f"videos/{c.name}/{part}"].to_numpy() for part in parts] for c in self.columns if c.kind == "video"
+        }
         self._open: tuple[Path, pq.ParquetFile] | None = None
 
     def __len__(self) -> int:
@@ -86,14 +91,25 @@ class EpisodeDataset:
         if not 0 <= i < len(self):
             raise DatasetError(f"no episode {i} in '{self.root}', which has {len(self)}")
         place = tuple(self._file[i].tolist())
-        path = self.root / layout.DATA.format(chunk_index=place[0], file_index=place[1])
+        path = self.root / self.info.get("data_path", layout.DATA).format(chunk_index=place[0], file_index=place[1])
         start, length = int(self._start[i]) - self._first[place], int(self.lengths[i])
         try:
             table = self._read(path, start, length)
             if table.num_rows != length:
                 raise ValueError(f"episode {i} has {table.num_rows} frames there instead of {length}")
-            return {column.key: column.from_arrow(table[column.name]) for column in self.columns}
+            arrays = {c.key: c.from_arrow(table[c.name]) for c in self.columns if c.kind != "video"}
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise layout.broken(path, error) from error
+        return arrays | {c.key: self._video(c, i) for c in self.columns if c.kind == "video"}
+
+    def _video(self, column: Column, i: int) -> NDArray[np.uint8]:
+        """The frames of episode `i` of a camera that was recorded as video."""
+        chunk, file, start = self._videos[column.name]
+        pattern = self.info.get("video_path") or layout.VIDEOS
+        path = self.root / pattern.format(video_key=column.name, chunk_index=int(chunk[i]), file_index=int(file[i]))
+        try:
+            return foreign.decode_video(path, float(start[i]), int(self.lengths[i]))
+        except (OSError, ValueError) as error:
             raise layout.broken(path, error) from error
 
     def require(self, interface: Interface) -> None:
@@ -129,7 +145,7 @@ class EpisodeDataset:
         ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)])
         first, last = np.searchsorted(ends, [start, start + length - 1], side="right")
         groups = list(range(int(first), min(int(last) + 1, file.num_row_groups)))
-        table = file.read_row_groups(groups, [column.name for column in self.columns])
+        table = file.read_row_groups(groups, [c.name for c in self.columns if c.kind != "video"])
         return table.slice(start - (int(ends[first - 1]) if first else 0), length)
 
 
@@ -353,11 +369,15 @@ class DatasetWriter:
             (self.root / (name + TEMPORARY)).unlink(missing_ok=True)
 
 
-def _interface(info: Mapping[str, Any], root: Path) -> Interface:
+def _describe(info: Mapping[str, Any], where: Path) -> tuple[Interface, list[Column]]:
+    """Interface and columns, as recorded or, in a dataset of others, as its features imply."""
     try:
-        return Interface.from_json(json.dumps(info["tiller"]["interface"]))
-    except (KeyError, TypeError, InterfaceError) as error:
-        raise DatasetError(f"'{root / layout.INFO}' carries no Interface; it was not recorded by Tiller") from error
+        if "tiller" not in info:
+            return foreign.describe(info, where)
+        interface = Interface.from_json(json.dumps(info["tiller"]["interface"]))
+        return interface, columns.of_interface(interface)
+    except (KeyError, TypeError, ValueError, InterfaceError) as error:
+        raise DatasetError(f"'{where}' does not say what the dataset holds: {error!r}; collect into another folder") from error
 
 
 def _plain(value: Any) -> Any:

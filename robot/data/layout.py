@@ -25,6 +25,7 @@ STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEOS = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 FILES_PER_CHUNK = 1000
 HEADER_PREFIX = "tiller/"
 STATS_PREFIX = "stats/"
@@ -42,8 +43,7 @@ def read_info(root: Path) -> dict[str, Any]:
         raise DatasetError(f"no dataset in '{root}'; collect one with: python -m robot.collect env=<name> output={root}")
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
-        version = info["codebase_version"]
-        info["total_episodes"], info["features"], info["fps"]
+        version, _, _, _ = (info[key] for key in ("codebase_version", "total_episodes", "features", "fps"))
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"'{path}' is not a dataset description ({error!r}); collect into another folder") from error
     if not str(version).startswith("v3."):

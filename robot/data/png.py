@@ -13,12 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Pixels = NDArray[np.unsignedinteger]
+"""uint8 or uint16."""
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _UP = 2
 _COLOUR_TYPE = {1: 0, 3: 2}
 
 
-def encode(images: NDArray[np.uint8] | NDArray[np.uint16]) -> list[bytes]:
+def encode(images: Pixels) -> list[bytes]:
     """PNG bytes of images (T, H, W) or (T, H, W, C) with C in {1, 3}, uint8 or uint16."""
     count, height, width = images.shape[:3]
     channels = images.shape[3] if images.ndim == 4 else 1
@@ -33,7 +36,7 @@ def encode(images: NDArray[np.uint8] | NDArray[np.uint16]) -> list[bytes]:
     return [head + _chunk(b"IDAT", zlib.compress(image.tobytes(), 1)) + end for image in filtered]
 
 
-def decode(blobs: Sequence[bytes]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode(blobs: Sequence[bytes]) -> Pixels:
     """Images (T, H, W) or (T, H, W, 3) from PNG bytes of one size and type.
 
     Raises:
@@ -77,7 +80,7 @@ def _own(blob: bytes) -> tuple[bytes, bytes] | None:
     return (header, rows) if filters == bytes([_UP]) * len(filters) and header[9] in (0, 2) else None
 
 
-def _with_pillow(blob: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _with_pillow(blob: bytes) -> Pixels:
     from PIL import Image
 
     try:

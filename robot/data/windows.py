@@ -43,7 +43,8 @@ class Windows:
         self.interface = found
         self.obs_steps = obs_steps
         self.action_steps = action_steps
-        kept = [c for c in columns.of_interface(found) if c.name.startswith(columns.PREFIX) or c.name == columns.ACTION]
+        known = episodes.columns if isinstance(episodes, EpisodeDataset) else columns.of_interface(found)
+        kept = [c for c in known if c.name.startswith(columns.PREFIX) or c.name == columns.ACTION]
         self._columns: dict[str, Column] = {c.key.removeprefix(columns.PREFIX): c for c in kept}
         lengths = episodes.lengths if isinstance(episodes, EpisodeDataset) else np.array([len(e) for e in episodes], np.int64)
         self.start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

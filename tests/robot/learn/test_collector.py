@@ -116,13 +116,13 @@ def test_frames_are_what_the_policy_saw_and_did(once: Path) -> None:
         assert episode.header["distance"] == float(info["final_info"]["distance"][number])
 
 
-@pytest.mark.parametrize("worlds", [2, 4, 16])
+@pytest.mark.parametrize("worlds", [2, 16])
 def test_the_files_do_not_depend_on_the_batch(once: Path, tmp_path: Path, worlds: int) -> None:
     collect(tmp_path, worlds, 11)
     assert contents(tmp_path) == contents(once)
 
 
-@pytest.mark.parametrize(("parts", "worlds"), [((4, 11), 3), ((1, 2, 9, 11), 1), ((11, 11), 5), ((6, 7, 11), 8)])
+@pytest.mark.parametrize(("parts", "worlds"), [((4, 11), 3), ((1, 2, 9, 11), 1), ((6, 11, 11), 8)])
 def test_a_longer_run_extends_a_shorter_one(once: Path, tmp_path: Path, parts: tuple[int, ...], worlds: int) -> None:
     for number, episodes in enumerate(parts):
         collect(tmp_path, worlds, episodes, resume=number > 0)
@@ -160,7 +160,7 @@ def crash_in_replace(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) 
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 8, 10, 15])
+@pytest.mark.parametrize("number", [1, 4, 5, 6, 10, 13])
 def test_a_crash_at_any_rename_loses_at_most_a_shard(
     once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
 ) -> None:
