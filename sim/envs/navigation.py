@@ -5,6 +5,7 @@ tracker follows it with velocity commands. Contact ends an episode, which is str
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from sim.navigation import motion
 from sim.navigation.crowd import Crowd
 from sim.navigation.embodiment import Embodiment
 from sim.navigation.pool import ScenePool
-from sim.navigation.scene import CELL
+from sim.navigation.scene import CELL, Scene
 from sim.navigation.scenes import generate
 from sim.sensors.caster import DepthCaster
 from sim.sensors.noise import DepthNoise, DepthNoiseConfig
@@ -102,6 +103,7 @@ class Navigation(Env):
         self.caster = DepthCaster(self.pool, count, config.depth_height, config.depth_width, config.max_range, config.threads)
         self.noise = DepthNoise(config.noise)
         self.crowd = Crowd(count, max_agents=24)
+        self.scenes: dict[int, Scene] = {}
         self.shape = np.zeros((count, 2), np.int64)
         self.blocked = np.ones((count, n, n), np.bool_)
         self.clearance = np.zeros((count, n, n), np.float32)
@@ -116,6 +118,7 @@ class Navigation(Env):
         self.error = np.ones((count, 2))
         self.drift = np.zeros((count, 2))
         self.travelled = np.zeros(count)
+        self.noise_seed = np.zeros(count, np.uint64)
         self.geodesic = np.ones(count)
         self.clock = np.zeros(count)
         self.hit = np.zeros(count, np.bool_)
@@ -196,6 +199,34 @@ class Navigation(Env):
         """Names behind the metrics that are indices."""
         return {"family": list(self._families), "robot": list(self.config.robots), "task": list(TASKS)}
 
+    def snapshot(self, world: int) -> dict[str, np.ndarray | float]:
+        """What a picture of one world shows now: pose, discs (M, 3), depth, speed."""
+        discs = self.crowd.discs[world][:, :3].astype(np.float64)
+        return {
+            "pose": self.pose[world].copy(),
+            "discs": discs[discs[:, 2] > 0],
+            "depth": self.depth[world].copy(),
+            "speed": float(self.velocity[world, 0]),
+        }
+
+    def scenery(self, world: int) -> dict[str, Any]:
+        """What stays the same in the pictures of one episode."""
+        scene, height = self.scenes[world], self.robot[world, 1]
+        classes = np.where(scene.occupied(height, np.inf), 1, 0)
+        blocked = scene.occupied(maps.STEP_OVER, height)
+        classes = np.where(blocked, np.where(scene.occupied(1.5, np.inf), 3, 2), classes).astype(np.uint8)
+        return {
+            "classes": classes,
+            "cell": CELL,
+            "radius": float(self.robot[world, 0]),
+            "hfov": float(self.robot[world, 4]),
+            "dt": self.config.dt,
+            "goal": None if self.task[world] == 1 else self.goal[world, :2].copy(),
+            "success_distance": self.config.success_distance,
+            "family": self._families[self.family[world]],
+            "embodiment": self.config.robots[self.robot_id[world]],
+        }
+
     # The privileged expert
 
     def expert_action(self) -> np.ndarray:
@@ -248,7 +279,7 @@ class Navigation(Env):
             )
         self.error[i] = 1.0 + self.robot[i, 10] * rng.standard_normal(2)
         self.drift[i] = rng.standard_normal(2) * (np.deg2rad(config.drift_deg), config.scale_error)
-        self._noise_seed(i, rng)
+        self.noise_seed[i] = rng.integers(2**63)
         for array in (self.velocity, self.odometry, self.command):
             array[i] = 0.0
         self.queue[:, i] = 0.0
@@ -272,7 +303,8 @@ class Navigation(Env):
         self.robot[i] = body
         self.caster.set_camera(np.array([i]), body[2:3], body[3:4], body[4:5])
 
-    def _load(self, i: int, scene) -> None:
+    def _load(self, i: int, scene: Scene) -> None:
+        self.scenes[i] = scene
         self.pool.put(i, scene)
         ny, nx = scene.solids.shape[:2]
         self.shape[i] = ny, nx
@@ -346,11 +378,6 @@ class Navigation(Env):
             self.set_goal(int(i), (col + 0.5) * CELL, (row + 0.5) * CELL, 0.0)
 
     # Sensors
-
-    def _noise_seed(self, i: int, rng: np.random.Generator) -> None:
-        if not hasattr(self, "noise_seed"):
-            self.noise_seed = np.zeros(self.num_envs, np.uint64)
-        self.noise_seed[i] = rng.integers(2**63)
 
     def _render(self, ids: np.ndarray) -> None:
         if len(ids) == 0:
