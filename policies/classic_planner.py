@@ -52,6 +52,8 @@ class ClassicPlannerConfig:
     """Width of the band beyond that costs extra [m]."""
     weight: float
     """Extra cost per metre at its inner edge [1]."""
+    smoothing: int
+    """Passes of a three-point mean over the waypoints; each rounds corners and cuts them."""
     escape: float
     """How far the robot may drive through too narrow space to get out of it [m]."""
     gain: float
@@ -92,7 +94,7 @@ class ClassicPlanner(Policy):
         pose = torch.cat([odometry[:, :2] - after["origin"] + half, odometry[:, 2:]], dim=-1).double().numpy()
         self._see(observation, pose, after)
         points = np.zeros((len(pose), count, 2), np.float32)
-        rule = np.array([config.cell, config.margin, config.weight, config.escape, config.spacing])
+        rule = np.array([config.cell, config.margin, config.weight, config.escape, config.spacing, config.smoothing])
         margins = np.array([config.hard_margin, *config.relax])
         radius = robot[:, RADIUS].double().numpy()
         given = observation["goal_given"][:, 0].numpy() > 0.5
@@ -184,7 +186,7 @@ def _plan(evidence, hits, pose, goal_m, radius, margins, rule, points):
         pose, goal_m: x, y, yaw and x, y in frame map.
         radius: of the robot [m].
         margins: (n,) distances to keep from solids, tried in turn [m].
-        rule: cell, margin, weight, escape, spacing as configured.
+        rule: cell, margin, weight, escape, spacing, smoothing as configured.
         points: waypoints (T, 2) in frame b [m], written.
 
     Returns:
@@ -208,7 +210,7 @@ def _plan(evidence, hits, pose, goal_m, radius, margins, rule, points):
     line[0, 0], line[0, 1] = 0.0, 0.0
     waypoints = np.empty((points.shape[0], 2))
     search.resample(line, count, rule[4], waypoints)
-    search.smooth(waypoints, 2)
+    search.smooth(waypoints, int(rule[5]))
     for k in range(points.shape[0]):
         points[k, 0], points[k, 1] = waypoints[k, 0], waypoints[k, 1]
     return True
