@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from robot.collect import main
 from robot.core.interface import Field, Interface
 from robot.data import files
 from robot.data.episodes import DatasetWriter, EpisodeDataset
@@ -202,3 +203,30 @@ def test_the_bar_counts_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with DatasetWriter(tmp_path, INTERFACE, {"seed": SEED}, 3) as writer:
         Collector(Walk(2), Chunks(), progress=True).run(writer, 2, SEED)
     assert "2/2" in capsys.readouterr().err
+
+
+def test_the_command_says_where_the_data_is_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("robot.core.config.build", lambda node, where, **_: {"env": Walk(2), "policy": Chunks()}[where])
+    arguments = [f"output={tmp_path}/data", f"seed={SEED}", "episodes_per_file=2", "progress=false"]
+    main([*arguments, "episodes=3"])
+    assert f"3 episodes, {EpisodeDataset(tmp_path / 'data').lengths.sum()} frames" in capsys.readouterr().out
+    main([*arguments, "episodes=5", "env.num_envs=3", "resume=true"])
+    said = capsys.readouterr().out.splitlines()
+    assert f"{tmp_path}/data" in said[-2]
+    assert said[-1].startswith("next: python -m robot.train env=navigation")
+    tiller = EpisodeDataset(tmp_path / "data").info["tiller"]
+    assert (tiller["task"], tiller["seed"], tiller["env"]["dt"]) == ("navigation", SEED, 0.4)
+    assert EpisodeDataset(tmp_path / "data").headers["episode"].tolist() == [0, 1, 2, 3, 4]
+    for change, word in (
+        ("resume=false", "resume=true"),
+        ("resume=true env.dt=0.5", "another env"),
+        ("episodes=0", "at least 1"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "episodes=5", *change.split()])
+        assert ended.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert word in error
