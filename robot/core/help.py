@@ -76,9 +76,20 @@ def _options(group: str, names: list[str], chosen: dict[str, str]) -> str:
 
 
 def _keys(file: Path, prefix: str = "") -> list[str]:
-    values = {key: value for key, value in _load(file).items() if key not in ("defaults", "_target_", "hydra")}
-    meaning = {**_comments(file), **_docstrings(_load(file).get("_target_", ""))}
-    return [_key(prefix + key, value, meaning.get(key, "")) for key, value in values.items()]
+    values = _values(file)
+    meaning = {**_comments(file), **_docstrings(str(values.get("_target_", "")))}
+    shown = [key for key in values if key not in ("defaults", "_target_", "hydra")]
+    return [_key(prefix + key, values[key], meaning.get(key, "")) for key in shown]
+
+
+def _values(file: Path) -> dict[str, Any]:
+    """The keys of a yaml on those of the options of its own group that it builds on."""
+    own = _load(file)
+    bases = [item for item in own.get("defaults", []) if isinstance(item, str) and item != "_self_"]
+    merged: dict[str, Any] = {}
+    for base in bases:
+        merged.update(_values(file.parent / f"{base}.yaml"))
+    return {**merged, **own}
 
 
 def _key(name: str, value: Any, meaning: str) -> str:
@@ -111,10 +122,11 @@ def _docstrings(target: str) -> dict[str, str]:
 
 
 def _find(tree: ast.Module, name: str) -> dict[str, str]:
-    """Docstrings of the fields of the class `name`, defined in this module or imported from another."""
+    """Docstrings of the fields of the class `name` and its bases, defined in this module or imported from another."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return _fields(node)
+            inherited = [_find(tree, base.id) for base in node.bases if isinstance(base, ast.Name)]
+            return {key: value for found in (*inherited, _fields(node)) for key, value in found.items()}
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             other = _parse(node.module or "")
             return _find(other, name) if other is not None else {}

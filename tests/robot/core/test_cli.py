@@ -19,6 +19,7 @@ FILES = {
     "extra/more.yaml": "# @package _global_\nseed: 5\n",
     "thing/small.yaml": "_target_: toys.Thing\nsize: 1\nshape: {width: 2, height: 3}\n",
     "thing/large.yaml": "_target_: toys.Thing\nsize: 9\nshape: {width: 8, height: 8}\n",
+    "thing/heir.yaml": "defaults:\n  - large\n  - _self_\n_target_: heirs.Heir\nname: x\n",
     "policy/plain.yaml": "gain: 1.0\n",
     "policy/fancy.yaml": "defaults:\n  - override /thing@_global_.thing: large\n  - _self_\ngain: 2.0\n",
     "policy/checkpoint.yaml": "path: ???\n",
@@ -35,6 +36,10 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "toys.py").write_text(
         'class ThingConfig:\n    size: int\n    """Edge length [m].\n\n    more"""\n    shape: dict\n\n\nclass Thing:\n'
         "    def __init__(self, config: ThingConfig) -> None:\n        pass\n"
+    )
+    (tmp_path / "heirs.py").write_text(
+        'from toys import ThingConfig\n\n\nclass HeirConfig(ThingConfig):\n    name: str\n    """What it is called."""\n\n\n'
+        "class Heir:\n    def __init__(self, config: HeirConfig) -> None:\n        pass\n"
     )
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "CONFIGS", tmp_path / "configs")
@@ -113,7 +118,7 @@ def test_cfg_job_prints_the_composed_config(command, seen, capsys) -> None:
         ("thing.size.x=1", ["'thing.size' is a value", "'thing.size.x'"]),
         ("sede=1", ["'sede'", "'seed'"]),
         ("polciy=plain", ["'polciy'", "'policy'"]),
-        ("thing=smal", ["thing: there is no 'smal'", "'small'", "large, small"]),
+        ("thing=smal", ["thing: there is no 'smal'", "'small'", "heir, large, small"]),
         ("extra=mroe", ["extra: there is no 'mroe'", "'more'"]),
         ("policy=plain,fanzy", ["policy: there is no 'fanzy'"]),
         ("policy=fanzy", ["policy: there is no 'fanzy'", "did you mean 'fancy'?", "plain"]),
@@ -181,11 +186,18 @@ def test_policy_path_that_is_not_there_lists_what_is(configs: Path, command, cap
 def test_help_names_groups_options_keys_and_meanings(command, capsys, seen) -> None:
     command(["--help", "policy=fancy"])
     printed = capsys.readouterr().out
-    for line in ("Plays with a toy.", "thing        [large], small", "[fancy]", "python -m robot.toy thing=small"):
+    for line in ("Plays with a toy.", "thing        heir, [large], small", "[fancy]", "python -m robot.toy thing=small"):
         assert line in printed
     assert printed.split("thing.size=9")[1].split("\n")[0].strip() == "Edge length [m]."
     assert printed.split("seed=0")[1].split("\n")[0].strip() == "of everything random"
     assert not seen
+
+
+def test_help_shows_what_an_option_inherits(command, capsys) -> None:
+    command(["--help", "thing=heir"])
+    printed = capsys.readouterr().out
+    for key, meaning in (("thing.size=9", "Edge length [m]."), ("thing.name=x", "What it is called.")):
+        assert printed.split(key)[1].split("\n")[0].strip() == meaning
 
 
 def test_help_imports_neither_hydra_nor_torch(configs: Path) -> None:
