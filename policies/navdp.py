@@ -203,15 +203,25 @@ class NavDP(Policy):
         given = inputs["goal_given"]
         point = self.goal_encoder(_goal_features(inputs["goal"]))[:, None]
         goals = torch.where(given[:, :1, None] > 0.5, point, self.no_goal)
-        if self.config.image_goal and (not self.training or bool((given[:, 1] > 0.5).any())):
-            picture = inputs["goal_image"]
-            if self.config.encoder is Encoder.vit:
-                pair = _square(torch.cat([picture.permute(0, 3, 1, 2), depth.expand(-1, 3, -1, -1)], 1), self.config.image_size)
-            else:
-                pair = torch.cat([picture[:, None] / self.config.max_range, depth], dim=1)
-            image = self.goal_image_encoder(pair).mean(1, keepdim=True)
-            goals = torch.where(given[:, 1:, None] > 0.5, image, goals)
+        if self.config.image_goal:
+            goals = torch.where(given[:, 1:, None] > 0.5, self._image_goal(inputs, depth), goals)
         return goals.expand(-1, self.config.goal_slots, -1)
+
+    def _image_goal(self, inputs: Inputs, depth: Tensor) -> Tensor:
+        """Tokens (B, 1, width) of image goals; in training only rows that have one are computed."""
+        picture, given = inputs["goal_image"], inputs["goal_given"]
+        if self.training:
+            rows = torch.nonzero(given[:, 1] > 0.5).flatten()
+            tokens = torch.zeros(len(given), 1, self.config.width)
+            return tokens if len(rows) == 0 else tokens.index_copy(0, rows, self._encode_pair(picture[rows], depth[rows]))
+        return self._encode_pair(picture, depth)
+
+    def _encode_pair(self, picture: Tensor, depth: Tensor) -> Tensor:
+        if self.config.encoder is Encoder.vit:
+            pair = torch.cat([picture.permute(0, 3, 1, 2), depth.expand(-1, 3, -1, -1)], dim=1)
+            return self.goal_image_encoder(_square(pair, self.config.image_size)).mean(1, keepdim=True)
+        pair = torch.cat([picture[:, None] / self.config.max_range, depth], dim=1)
+        return self.goal_image_encoder(pair).mean(1, keepdim=True)
 
     def denoise(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The generator's network: scaled paths x (B, n, T, A) at times t (B, n); output like x."""

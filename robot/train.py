@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
 
     from robot.core.config import build
     from robot.learn import runs
-    from robot.learn.report import build_report
+
 
     choices = HydraConfig.get().runtime.choices
     name, world = choices["policy"], choices["env"]
@@ -42,6 +42,8 @@ def main(cfg: DictConfig) -> None:
         lines.append(runs.line(other, report))
     if cfg.export:
         lines.append(runs.export(policy, run / "onnx"))
+    from robot.learn.report import build_report
+
     page = build_report(run)
     print(*lines, sep="\n")
     print(f"run       {run}\nreport    {page}")

@@ -1,7 +1,7 @@
 """The base of every environment: a batch of worlds whose arrays are torch tensors.
 
 Episode numbering makes results independent of the batch: world i plays the episodes i, i + B, i + 2B, … of a run, and
-episode e draws all its randomness from the seed S + e. So the episodes 0 … N-1 are the same whatever B is, and world i
+episode e draws all its randomness from the pair (S, e). So the episodes 0 … N-1 are the same whatever B is, and world i
 never depends on world j.
 """
 
@@ -52,13 +52,14 @@ class Env(VectorEnv):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start new episodes in the worlds of `mask` (B,), or in all.
 
-        With a seed, world i starts episode i of the run `seed`; without one, each world goes on to its next episode.
+        With a seed, world i starts episode i of the run `seed`, or episode first + i with `options={"episode": first}`;
+        without one, each world goes on to its next episode.
         """
         chosen = torch.ones(self.num_envs, dtype=torch.bool) if mask is None else mask.cpu().bool()
         ids = torch.nonzero(chosen).flatten()
         if seed is not None:
             self._seed = int(seed)
-            self.episode[ids] = ids.to(self.device)
+            self.episode[ids] = ids.to(self.device) + int((options or {}).get("episode", 0))
         elif mask is not None or bool((self.steps > 0).any()):
             self.episode[ids] += self.num_envs
         self._start(ids)

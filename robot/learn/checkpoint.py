@@ -90,7 +90,7 @@ class CheckpointConfig:
     """Keys of the policy's config to change, e.g. {candidates: 32}; those that change the weights' shapes fail."""
 
 
-def Checkpoint(config: CheckpointConfig) -> Policy:  # noqa: N802 - named by a yaml's _target_
+def Checkpoint(config: CheckpointConfig) -> Policy:
     """The policy of a run folder, as a component."""
     return load_policy(config.path, config.overrides)[0]
 

@@ -131,21 +131,43 @@ class Evaluator:
 
 
 class Recorder:
-    """Traces of the first episodes, one a world, for videos; the env says what a snapshot of a world is."""
+    """Traces of the first episodes, one a world, for videos; an env that can be drawn offers `snapshot` and `scenery`."""
 
     def __init__(self, env: Env, count: int) -> None:
-        self.env = env
-        self.open = {i: [] for i in range(min(count, env.num_envs))} if hasattr(env, "snapshot") else {}
+        self.env: Any = env
+        self.open: dict[int, list[Any]] = {}
         self.traces: list[Any] = []
+        if hasattr(env, "snapshot"):
+            self.open = {i: [] for i in range(min(count, env.num_envs))}
+            self.scenery = {i: self.env.scenery(i) for i in self.open}
 
     def before(self, plan: Any) -> None:
-        for i, frames in self.open.items():
-            frames.append(self.env.snapshot(i, plan))
+        """Keep what was seen and planned, before it is executed."""
+        from robot.learn.render import Step
+
+        for i, steps in self.open.items():
+            now = self.env.snapshot(i)
+            place = lambda action, pose=now["pose"]: _world(action.double().numpy(), pose)  # noqa: E731
+            candidates = None if plan.candidates is None else place(plan.candidates[i])
+            values = None if plan.values is None else plan.values[i].numpy()
+            steps.append(Step(path=place(plan.actions[i, 0]), candidates=candidates, values=values, **now))
 
     def after(self, info: dict[str, Any]) -> None:
+        """Close the traces of the episodes that ended."""
+        from robot.learn.render import Trace
+
         for i in [i for i in self.open if bool(info["done"][i])]:
             final = {name: float(value[i]) for name, value in info["final_info"].items()}
-            self.traces.append(self.env.trace(int(info["episode"][i]), self.open.pop(i), final))
+            outcome = "collision" if final["collision"] else "success" if final["success"] else "timeout"
+            steps = self.open.pop(i)
+            self.traces.append(Trace(episode=int(info["episode"][i]), outcome=outcome, steps=steps, **self.scenery[i]))
+
+
+def _world(action: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Waypoints (..., T, 2) in frame w of paths (..., T, 3) planned at `pose`."""
+    points = np.cumsum(action[..., :2], axis=-2)
+    c, s = np.cos(pose[2]), np.sin(pose[2])
+    return points @ np.array([[c, s], [-s, c]]) + pose[:2]
 
 
 def write_results(report: Report, folder: Path, header: dict[str, Any]) -> dict[str, Any]:

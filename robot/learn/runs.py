@@ -120,4 +120,4 @@ def draw(report: Report, folder: Path, prefix: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for trace in report.traces:
         stem = "-".join(part for part in (prefix, f"episode-{trace.episode:04d}") if part)
-        render.save_video(trace, folder / f"{stem}.mp4")
+        render.render(trace, folder / f"{stem}.mp4")

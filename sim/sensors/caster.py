@@ -146,18 +146,23 @@ def _lower(tangent, low, high, value):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _claim(tangent, depth, paint, low, high, bottom, top, face, plane, ray, cosine, sine, colour):
-    """Give the unclaimed pixels of tangent in [bottom, top) the depth of a face; `plane` is its signed distance [m]."""
+def _claim(tangent, depth, paint, low, high, bottom, top, face, plane, near, ray, cosine, sine, colour):
+    """Give the unclaimed pixels of tangent in [bottom, top) the depth of a face.
+
+    `plane` is its signed distance [m]; a pixel beside the walk's azimuth that meets the plane far from where the walk did,
+    at a grazing angle, keeps the walk's own distance `near`.
+    """
     for k in range(_lower(tangent, low, high, bottom), high):
         if tangent[k] >= top:
             break
         if depth[k] == 0.0:
-            if face == ACROSS_X:
-                depth[k] = plane / (cosine * ray[k, 0] - sine * ray[k, 1])
-            elif face == ACROSS_Y:
-                depth[k] = plane / (sine * ray[k, 0] + cosine * ray[k, 1])
-            else:
+            if face == TOP or face == UNDER:
                 depth[k] = plane / ray[k, 2]
+            else:
+                own = near / math.sqrt(ray[k, 0] ** 2 + ray[k, 1] ** 2)
+                along = cosine * ray[k, 0] - sine * ray[k, 1] if face == ACROSS_X else sine * ray[k, 0] + cosine * ray[k, 1]
+                value = plane / along if abs(along) > 1e-6 else own
+                depth[k] = value if 0.75 * own < value < 1.35 * own else own
             paint[k] = 4 * colour + face
 
 
@@ -257,16 +262,16 @@ def _cell(word, colour, ceiling, camera, near, far, side, plane, tangent, ray, c
         if z1 <= z0:
             continue
         if plane != 0.0:
-            _claim(tangent, depth, paint, low, high, z0 / near, z1 / near, side, plane, ray, cosine, sine, colour[k])
+            _claim(tangent, depth, paint, low, high, z0 / near, z1 / near, side, plane, near, ray, cosine, sine, colour[k])
     for k in range(LAYERS):
         z0 = ((word >> np.uint64(16 * k)) & np.uint64(255)) * Z_STEP - camera
         z1 = min(((word >> np.uint64(16 * k + 8)) & np.uint64(255)) * Z_STEP, ceiling) - camera
         if z1 <= z0:
             continue
         if z1 < 0.0:
-            _claim(tangent, depth, paint, low, high, z1 / near, z1 / far, TOP, z1, ray, cosine, sine, colour[k])
+            _claim(tangent, depth, paint, low, high, z1 / near, z1 / far, TOP, z1, near, ray, cosine, sine, colour[k])
         elif z0 > 0.0:
-            _claim(tangent, depth, paint, low, high, z0 / far, z0 / near, UNDER, z0, ray, cosine, sine, colour[k])
+            _claim(tangent, depth, paint, low, high, z0 / far, z0 / near, UNDER, z0, near, ray, cosine, sine, colour[k])
 
 
 @njit(cache=True, nogil=True)
