@@ -22,7 +22,8 @@ def action(env: Env, step: int) -> Tensor:
     """Actions (B, …) that depend on the step alone, the same for every world: small, and within the bounds."""
     field = env.interface.action
     one = 0.05 * torch.randn(field.shape, generator=torch.Generator().manual_seed(step))
-    return one.clamp(field.low, field.high).expand(env.num_envs, *field.shape)
+    low, high = (bound if bound is not None else sign * torch.inf for bound, sign in ((field.low, -1), (field.high, 1)))
+    return one.clamp(low, high).expand(env.num_envs, *field.shape)
 
 
 def rollout(env: Env, steps: int) -> list[dict[str, Tensor]]:
