@@ -17,7 +17,7 @@ from robot.core.interface import Field, Interface
 from sim.env import Env, Observation
 from sim.navigation import fields as maps
 from sim.navigation import motion
-from sim.navigation.crowd import Crowd
+from sim.navigation.crowd import DENSITIES, Crowd
 from sim.navigation.embodiment import Embodiment
 from sim.navigation.pool import ScenePool
 from sim.navigation.scene import CELL, Scene
@@ -285,9 +285,9 @@ class Navigation(Env):
         self.queue[:, i] = 0.0
         for array in (self.travelled, self.clock, self.hit, self.reached, self.seen):
             array[i] = 0
-        self.crowd.reset(
-            i, self._free(i), config.crowd, np.random.default_rng(rng.integers(2**63)), (*self.pose[i, :2], 1.5)
-        )
+        if config.crowd != "none":
+            walkable = maps.clearance(maps.occupied(self.scenes[i].solids, 1.7))
+            self.crowd.reset(i, walkable, config.crowd, np.random.default_rng(rng.integers(2**63)), (*self.pose[i, :2], 1.5))
         self._place(i)
         self._picture_goal(i)
         self._stale[i] = True
@@ -438,6 +438,8 @@ def _check(config: NavigationConfig) -> None:
     unknown = [name for name in config.robots if name not in config.embodiments]
     if unknown or not config.robots:
         raise ConfigError(f"env.robots: {unknown or 'none given'}; there are {list(config.embodiments)}")
+    if config.crowd not in DENSITIES:
+        raise ConfigError(f"env.crowd: '{config.crowd}'; accepted: {', '.join(DENSITIES)}")
     strange = [name for name in config.tasks if name not in TASKS]
     if strange or sum(config.tasks.values()) <= 0 or min(config.tasks.values()) < 0:
         raise ConfigError(f"env.tasks: {dict(config.tasks)}; give non-negative shares of {list(TASKS)}, not all zero")
