@@ -21,6 +21,11 @@ from policies.policy import Memory, Observation, Plan, Policy
 from robot.core.errors import ConfigError
 from robot.core.interface import Interface
 
+LOOK = 0.12
+"""Length of a path that makes the tracker turn almost on the spot towards where it points [m]."""
+BLIND = 0.08
+"""Share of unseen cells in the way of the first half metre from which it counts as unseen."""
+
 
 @dataclass
 class ClassicPlannerConfig:
@@ -56,6 +61,8 @@ class ClassicPlannerConfig:
     """Passes of a three-point mean over the waypoints; each rounds corners and cuts them."""
     escape: float
     """How far the robot may drive through too narrow space to get out of it [m]."""
+    turn: float
+    """Cost of setting out in another direction than the robot faces [m/rad]; keeps it from wavering between two ways."""
     gain: float
     """Without a goal: metres of way that a square metre of unknown space is worth."""
 
@@ -94,7 +101,7 @@ class ClassicPlanner(Policy):
         pose = torch.cat([odometry[:, :2] - after["origin"] + half, odometry[:, 2:]], dim=-1).double().numpy()
         self._see(observation, pose, after)
         points = np.zeros((len(pose), count, 2), np.float32)
-        rule = np.array([config.cell, config.margin, config.weight, config.escape, config.spacing, config.smoothing])
+        rule = np.array([config.cell, config.margin, config.weight, config.escape, config.spacing, config.smoothing, config.turn])
         margins = np.array([config.hard_margin, *config.relax])
         radius = robot[:, RADIUS].double().numpy()
         given = observation["goal_given"][:, 0].numpy() > 0.5
@@ -163,17 +170,17 @@ def _box(evidence, hits, start, goal, pad):
 
 
 @njit(cache=True, nogil=True)
-def _route(clear, start, goal, radius, margins, rule, out):
+def _route(clear, start, goal, yaw, radius, margins, rule, out):
     """Points (n, 2) [cells] of the best path over a clearance grid written to out; n = 0 if no margin lets the robot through."""
-    cell, margin, weight, escape = rule[0], rule[1] / rule[0], rule[2], rule[3] / rule[0]
+    cell, margin, weight, escape, turn = rule[0], rule[1] / rule[0], rule[2], rule[3] / rule[0], rule[6] / rule[0]
     for k in range(margins.size):
         body = (radius + margins[k]) / cell
         u, v = search.nearest_free(clear, goal[0], goal[1], body, int(1.5 / cell))
         if u < 0:
             continue
-        cells, costs = search.astar(clear, start, (u, v), body, margin, weight, escape)
+        cells = search.astar(clear, start, (u, v), body, margin, weight, escape, yaw, turn)
         if len(cells) > 0:
-            return search.shortcut(clear, cells, costs, out.shape[0], body, margin, weight, out)
+            return search.shortcut(clear, cells, out.shape[0], body, margin, weight, out)
     return 0
 
 
@@ -186,7 +193,7 @@ def _plan(evidence, hits, pose, goal_m, radius, margins, rule, points):
         pose, goal_m: x, y, yaw and x, y in frame map.
         radius: of the robot [m].
         margins: (n,) distances to keep from solids, tried in turn [m].
-        rule: cell, margin, weight, escape, spacing, smoothing as configured.
+        rule: cell, margin, weight, escape, spacing, smoothing, turn as configured.
         points: waypoints (T, 2) in frame b [m], written.
 
     Returns:
@@ -200,7 +207,7 @@ def _plan(evidence, hits, pose, goal_m, radius, margins, rule, points):
     clear = gridmap.distance(evidence, hits, box, float(cap))
     line = np.empty((160, 2))
     start, goal = (start[0] - box[0], start[1] - box[1]), (goal[0] - box[0], goal[1] - box[1])
-    count = _route(clear, start, goal, radius, margins, rule, line)
+    count = _route(clear, start, goal, pose[2], radius, margins, rule, line)
     if count == 0:
         return False
     c, s = math.cos(pose[2]), math.sin(pose[2])
@@ -211,6 +218,30 @@ def _plan(evidence, hits, pose, goal_m, radius, margins, rule, points):
     waypoints = np.empty((points.shape[0], 2))
     search.resample(line, count, rule[4], waypoints)
     search.smooth(waypoints, int(rule[5]))
+    if _blind(evidence, waypoints, pose, radius, cell):
+        bearing = math.atan2(waypoints[1, 1], waypoints[1, 0])
+        for k in range(points.shape[0]):
+            waypoints[k, 0], waypoints[k, 1] = LOOK * math.cos(bearing), LOOK * math.sin(bearing)
     for k in range(points.shape[0]):
         points[k, 0], points[k, 1] = waypoints[k, 0], waypoints[k, 1]
     return True
+
+
+@njit(cache=True, nogil=True)
+def _blind(evidence, waypoints, pose, radius, cell):
+    """Whether the path sets out sideways into space that no image has shown: then look there before going."""
+    if abs(math.atan2(waypoints[1, 1], waypoints[1, 0])) < 0.2 or math.hypot(waypoints[1, 0], waypoints[1, 1]) < 0.2:
+        return False
+    c, s = math.cos(pose[2]), math.sin(pose[2])
+    half = int(radius / cell)
+    unknown, total = 0, 0
+    for k in range(1, 4):
+        x, y = pose[0] + c * waypoints[k, 0] - s * waypoints[k, 1], pose[1] + s * waypoints[k, 0] + c * waypoints[k, 1]
+        for v in range(int(y / cell) - half, int(y / cell) + half + 1):
+            for u in range(int(x / cell) - half, int(x / cell) + half + 1):
+                near = math.hypot((u + 0.5) * cell - x, (v + 0.5) * cell - y) < radius
+                own = math.hypot((u + 0.5) * cell - pose[0], (v + 0.5) * cell - pose[1]) < radius
+                if near and not own and 0 <= u < evidence.shape[1] and 0 <= v < evidence.shape[0]:
+                    unknown += evidence[v, u] == 0
+                    total += 1
+    return unknown > BLIND * total

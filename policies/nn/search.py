@@ -9,6 +9,8 @@ import math
 import numpy as np
 from numba import njit
 
+RING = 6
+"""Distance from the start at which the direction that a path takes is measured [cells]."""
 ESCAPE = 40.0
 """Cost factor of cells too close to solids, passable only near the start."""
 DU = np.array([1, -1, 0, 0, 1, 1, -1, -1])
@@ -81,7 +83,7 @@ def nearest_free(clear, u, v, body, reach):
 
 
 @njit(cache=True, nogil=True)
-def astar(clear, start, goal, body, margin, weight, escape):
+def astar(clear, start, goal, body, margin, weight, escape, yaw, turn):
     """Cells from start to goal on an 8-connected grid.
 
     Args:
@@ -89,9 +91,11 @@ def astar(clear, start, goal, body, margin, weight, escape):
         start, goal: (u, v).
         body, margin, weight: see the module.
         escape: distance from the start up to which cells with less clearance than `body` may be crossed [cells].
+        yaw: heading at the start [rad].
+        turn: cost of setting out in another direction [cells/rad]; it keeps the robot from wavering between two ways.
 
     Returns:
-        int32 (n, 2) from start to goal, and the cost to reach each of them [cells]; n = 0 where there is no path.
+        int32 (n, 2) from start to goal; n = 0 where there is no path.
     """
     ny, nx = clear.shape
     cost = np.full((ny, nx), np.inf, np.float32)
@@ -120,6 +124,8 @@ def astar(clear, start, goal, body, margin, weight, escape):
             if clear[y, x] < body and (clear[y, x] <= 0.0 or away > escape * escape):
                 continue
             value = cost[v, u] + _STEP[k] * slowness(clear[y, x], body, margin, weight)
+            if away > RING * RING and (u - start[0]) ** 2 + (v - start[1]) ** 2 <= RING * RING:
+                value += turn * _angle(x - start[0], y - start[1], yaw)
             if value < cost[y, x] - 1e-6:
                 cost[y, x] = value
                 came[y, x] = k
@@ -128,30 +134,45 @@ def astar(clear, start, goal, body, margin, weight, escape):
                     items = np.concatenate((items, np.empty_like(items)))
                 push(keys, items, size, value + _octile(x, y, goal[0], goal[1]), y * nx + x)
                 size += 1
-    return _trace(cost, came, closed, goal)
+    return _trace(came, closed, goal)
 
 
 @njit(cache=True, nogil=True)
-def _trace(cost, came, closed, goal):
-    """The cells that led to the goal, first to last, and their costs."""
+def _angle(dx, dy, yaw):
+    """Angle between a direction and a heading [rad], 0 to pi."""
+    angle = math.atan2(dy, dx) - yaw
+    return abs(angle - 2 * math.pi * math.floor((angle + math.pi) / (2 * math.pi)))
+
+
+@njit(cache=True, nogil=True)
+def _trace(came, closed, goal):
+    """The cells that led to the goal, first to last."""
     u, v = goal[0], goal[1]
     if not closed[v, u]:
-        return np.empty((0, 2), np.int32), np.empty(0, np.float32)
+        return np.empty((0, 2), np.int32)
     count = 1
     while came[v, u] >= 0:
         k = came[v, u]
         u, v = u - DU[k], v - DV[k]
         count += 1
     cells = np.empty((count, 2), np.int32)
-    costs = np.empty(count, np.float32)
     u, v = goal[0], goal[1]
     for i in range(count - 1, -1, -1):
         cells[i, 0], cells[i, 1] = u, v
-        costs[i] = cost[v, u]
         k = came[v, u]
         if k >= 0:
             u, v = u - DU[k], v - DV[k]
-    return cells, costs
+    return cells
+
+
+@njit(cache=True, nogil=True)
+def _costs(clear, cells, count, body, margin, weight):
+    """Cost from the first to each of the first `count` cells of a path."""
+    out = np.zeros(count)
+    for i in range(1, count):
+        step = math.hypot(cells[i, 0] - cells[i - 1, 0], cells[i, 1] - cells[i - 1, 1])
+        out[i] = out[i - 1] + step * slowness(clear[cells[i, 1], cells[i, 0]], body, margin, weight)
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -167,12 +188,13 @@ def _line_cost(clear, ax, ay, bx, by, body, margin, weight):
 
 
 @njit(cache=True, nogil=True)
-def shortcut(clear, cells, costs, limit, body, margin, weight, out):
+def shortcut(clear, cells, limit, body, margin, weight, out):
     """Straighten a path: from each kept point to the furthest one that a line reaches at no more cost.
 
     Looks at the first `limit` cells only. Writes points (n, 2) in cells to out and returns n.
     """
     last = min(len(cells), limit) - 1
+    costs = _costs(clear, cells, last + 1, body, margin, weight)
     out[0, 0], out[0, 1] = cells[0, 0] + 0.5, cells[0, 1] + 0.5
     count, i = 1, 0
     while i < last:
