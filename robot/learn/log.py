@@ -133,7 +133,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            float(row["step"]), float(row["wall"])
+            if not all(isinstance(row[name], int | float) for name in RESERVED):
+                raise ValueError("step and wall must be numbers")
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break
