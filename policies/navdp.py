@@ -96,7 +96,8 @@ class NavDP(Policy):
         self.horizon, self.action_size = interface.action.shape
         if self.horizon % config.patch or len(config.scale) != self.action_size:
             raise ConfigError(
-                f"policy.patch={config.patch} must divide the horizon {self.horizon}, policy.scale must have {self.action_size} values"
+                f"policy.patch={config.patch} must divide the horizon {self.horizon}; "
+                f"policy.scale must have {self.action_size} values"
             )
         width = config.width
         self.generative = Generative.of(config.generative)

@@ -142,5 +142,3 @@ class OnnxPolicy(Policy):
         results = self.session.run(None, {k: np.ascontiguousarray(v.numpy()) for k, v in feed.items() if k in given})
         action, candidates, values, *rest = (torch.from_numpy(r) for r in results)
         return Plan(action, dict(zip(self.memory_shapes, rest, strict=True)), candidates, values)
-
-

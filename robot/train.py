@@ -20,7 +20,6 @@ def main(cfg: DictConfig) -> None:
     from robot.core.config import build
     from robot.learn import runs
 
-
     choices = HydraConfig.get().runtime.choices
     name, world = choices["policy"], choices["env"]
     run = runs.folder_for(cfg.output, f"{name}-{world}", cfg.resume)

@@ -6,7 +6,7 @@ never depends on world j.
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class Env(VectorEnv):
         episode: number of the running episode of each world, (B,).
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
 
     def __init__(self, interface: Interface, num_envs: int, max_steps: int, device: str = "cpu") -> None:
         self.interface = interface

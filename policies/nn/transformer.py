@@ -94,7 +94,12 @@ class Decoder(nn.Module):
         return [layer.cross_attention.project(memory) for layer in self.layers]
 
     def forward(
-        self, x: Tensor, remembered: list[tuple[Tensor, Tensor]], first: Tensor | None = None, causal: bool = False, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        remembered: list[tuple[Tensor, Tensor]],
+        first: Tensor | None = None,
+        causal: bool = False,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """x (B, n, T, width); `first` (B, width) is one more memory token, in front, that changes from pass to pass."""
         for layer, (key, value) in zip(self.layers, remembered, strict=True):

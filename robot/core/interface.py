@@ -102,14 +102,16 @@ class Interface:
         for field in self.observation:
             array = np.asarray(observation[field.name])
             if array.shape[1:] != field.shape or array.ndim != len(field.shape) + 1:
-                raise ObservationError(f"observation '{field.name}' has shape {array.shape}, expected (B, {', '.join(map(str, field.shape))})")
+                expected = ", ".join(["B", *map(str, field.shape)])
+                raise ObservationError(f"observation '{field.name}' has shape {array.shape}, expected ({expected})")
             batch = array.shape[0] if batch is None else batch
             if array.shape[0] != batch:
                 raise ObservationError(f"observation '{field.name}' has batch {array.shape[0]}, the fields before it {batch}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 bad = np.argwhere(~np.isfinite(array))
                 raise ObservationError(
-                    f"observation '{field.name}' is not finite in {len(bad)} of {array.size} elements, first at {tuple(int(i) for i in bad[0])}"
+                    f"observation '{field.name}' is not finite in {len(bad)} of {array.size} elements, "
+                    f"first at {tuple(int(i) for i in bad[0])}"
                 )
 
 

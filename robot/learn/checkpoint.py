@@ -23,7 +23,9 @@ from robot.core.errors import CheckpointError
 from robot.core.interface import Interface
 
 
-def save(run: Path, step: int, policy: Policy, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, keep: int = 1) -> Path:
+def save(
+    run: Path, step: int, policy: Policy, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, keep: int = 1
+) -> Path:
     """Write the checkpoint of `step`; older ones but the newest `keep` are removed."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     draft = folder.with_suffix(".tmp")
@@ -69,11 +71,15 @@ def load_policy(path: str | Path, overrides: dict[str, Any] | None = None) -> tu
     """
     run = Path(path)
     if not (run / "config.yaml").exists():
-        raise CheckpointError(f"'{run}' is no run folder: it has no config.yaml; train one with: python -m robot.train policy=navdp")
+        raise CheckpointError(
+            f"'{run}' is no run folder: it has no config.yaml; train one with: python -m robot.train policy=navdp"
+        )
     config = OmegaConf.load(run / "config.yaml")
     folder = newest(run)
     if folder is None:
-        raise CheckpointError(f"'{run}' has no complete checkpoint yet; go on with: python -m robot.train output={run} resume=true")
+        raise CheckpointError(
+            f"'{run}' has no complete checkpoint yet; go on with: python -m robot.train output={run} resume=true"
+        )
     state = _state(folder)
     interface = Interface.from_json(json.dumps(state["interface"]))
     node = OmegaConf.merge(config.policy, overrides or {})
@@ -112,7 +118,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(
-            f"checkpoint file '{file}' is missing or corrupt ({error}); remove its folder to fall back to an older one, or train again"
+            f"checkpoint file '{file}' is missing or corrupt ({error}); "
+            "remove its folder to fall back to an older one, or train again"
         ) from error
 
 
@@ -120,7 +127,9 @@ def _state(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "state.json").read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"checkpoint '{folder}' has no readable state.json ({error}); remove the folder and resume") from error
+        raise CheckpointError(
+            f"checkpoint '{folder}' has no readable state.json ({error}); remove the folder and resume"
+        ) from error
 
 
 def _load(policy: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:

@@ -198,5 +198,7 @@ def write_results(report: Report, folder: Path, header: dict[str, Any]) -> dict[
 
 def revision() -> str:
     """The git revision of the checkout, 'unknown' outside one."""
-    done = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or "unknown"

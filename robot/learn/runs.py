@@ -45,7 +45,9 @@ def start(run: Path, cfg: DictConfig) -> None:
         before = OmegaConf.to_container(OmegaConf.load(file))
         changed = sorted(key for key in {*plain, *before} if plain.get(key) != before.get(key))
         if changed:
-            raise ConfigError(f"'{run}' holds a run with other values of {changed}; give the same ones to go on, or another output")
+            raise ConfigError(
+                f"'{run}' holds a run with other values of {changed}; give the same ones to go on, or another output"
+            )
         return
     OmegaConf.save(OmegaConf.create(plain), file)
     packages = ("torch", "numpy", "numba", "mujoco", "gymnasium", "onnxruntime")
@@ -84,7 +86,9 @@ def line(name: str, report: Report) -> str:
     cells = [f"{name:<18}"]
     for key, scale, digits in (("success", 100, 1), ("spl", 1, 3), ("collision", 100, 1), ("time", 1, 1)):
         value = metrics[key]
-        cells.append(f"{key} {scale * value['mean']:.{digits}f} [{scale * value['low']:.{digits}f}, {scale * value['high']:.{digits}f}]")
+        cells.append(
+            f"{key} {scale * value['mean']:.{digits}f} [{scale * value['low']:.{digits}f}, {scale * value['high']:.{digits}f}]"
+        )
     return "  ".join([*cells, f"n={metrics['success']['n']}"])
 
 

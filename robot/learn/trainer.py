@@ -1,4 +1,4 @@
-"""The one optimisation loop. It knows nothing of diffusion, imitation or reinforcement: a Source gives batches, a policy losses."""
+"""The one optimisation loop. It knows nothing of what it trains: a Source gives batches, a policy its losses."""
 
 import copy
 import math
@@ -105,7 +105,9 @@ class Trainer:
         source.resume(step)
         return step
 
-    def _update(self, policy: Policy, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], step: int, seed: int) -> dict[str, Tensor]:
+    def _update(
+        self, policy: Policy, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], step: int, seed: int
+    ) -> dict[str, Tensor]:
         config = self.config
         torch.manual_seed((seed * 1_000_003 + step) % 2**63)
         ramp = min(1.0, (step + 1) / max(config.warmup, 1))

@@ -4,7 +4,6 @@ An action is a path (T, 3) of waypoint deltas (NavDP, arXiv 2505.08712, section 
 tracker follows it with velocity commands. Contact ends an episode, which is stricter than the published benchmark.
 """
 
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,90 +11,27 @@ import torch
 from torch import Tensor
 
 from robot.core import tracking
-from robot.core.errors import ConfigError, SceneError
-from robot.core.interface import Field, Interface
+from robot.core.errors import SceneError
 from sim.env import Env, Observation
 from sim.navigation import fields as maps
 from sim.navigation import motion
-from sim.navigation.crowd import DENSITIES, Crowd
-from sim.navigation.embodiment import Embodiment
+from sim.navigation.config import ROBOT, TASKS, NavigationConfig, check, families, interface
+from sim.navigation.crowd import Crowd
 from sim.navigation.pool import ScenePool
 from sim.navigation.scene import CELL, Scene
 from sim.navigation.scenes import generate
 from sim.sensors.caster import DepthCaster
-from sim.sensors.noise import DepthNoise, DepthNoiseConfig
+from sim.sensors.noise import DepthNoise
 
-ROBOT = tuple(f.name for f in fields(Embodiment))
-TASKS = ("point", "explore", "image")
 DELAYS = 8
 """Length of the command queue: dead times up to DELAYS * control_dt are represented."""
-
-
-@dataclass
-class NavigationConfig:
-    num_envs: int
-    """Worlds in the batch."""
-    split: str
-    """'train' or 'test': disjoint seeds and disjoint grammars of the scene generators."""
-    families: list[str]
-    """Scene families to draw from; empty means all."""
-    embodiments: dict[str, Embodiment]
-    """The robots by name."""
-    robots: list[str]
-    """Which of the embodiments take part; episode e drives robots[e % len(robots)]."""
-    randomize: float
-    """Relative range of body, camera and limit randomisation, 0 for none; 0.2 means ±20 %."""
-    tasks: dict[str, float]
-    """Share of episodes of each task: point, explore, image."""
-    depth_height: int
-    """Depth image rows [px]."""
-    depth_width: int
-    """Depth image columns [px]."""
-    rgb: bool
-    """Also observe flat-shaded RGB (and use it for goal images)."""
-    max_range: float
-    """Depth beyond this reads as no return [m]."""
-    dt: float
-    """Period between two plans [s]."""
-    control_dt: float
-    """Period of velocity commands [s]."""
-    time_limit: float
-    """Longest episode [s]."""
-    horizon: int
-    """Waypoints in a path."""
-    spacing: float
-    """Distance between expert waypoints [m]."""
-    min_distance: float
-    """Shortest geodesic start-goal distance [m]."""
-    max_distance: float
-    """Longest geodesic start-goal distance [m]."""
-    crowd: str
-    """Density of moving obstacles: none, low, medium, high."""
-    noise: DepthNoiseConfig
-    """Depth sensor noise."""
-    drift_deg: float
-    """Standard deviation of the heading drift of odometry [deg/m], constant over an episode."""
-    scale_error: float
-    """Standard deviation of the scale error of odometry [1]."""
-    margin: float
-    """Width of the band around obstacles that costs the expert extra [m]."""
-    weight: float
-    """Extra cost per metre at the inner edge of that band [1]."""
-    success_distance: float
-    """An episode succeeds within this distance of the goal [m] …"""
-    success_speed: float
-    """… at less than this speed [m/s]."""
-    pool_cells: int
-    """Side of the arrays that hold scenes, in 5 cm cells."""
-    threads: int
-    """Threads of the depth caster, 0 for all cores."""
 
 
 class Navigation(Env):
     """See the module. World i keeps its scene in slot i of the pool; state is float64 numpy, observations are float32 torch."""
 
     def __init__(self, config: NavigationConfig) -> None:
-        _check(config)
+        check(config)
         self.config = config
         count, n = config.num_envs, config.pool_cells
         super().__init__(interface(config), count, max_steps=round(config.time_limit / config.dt))
@@ -128,7 +64,7 @@ class Navigation(Env):
         self.rgb = np.zeros((*self.depth.shape, 3), np.uint8) if config.rgb else None
         self.goal_image = np.zeros((*self.depth.shape, 3), np.float32) if config.rgb else np.zeros_like(self.depth)
         self._stale = np.zeros(count, np.bool_)
-        self._families = _families(config)
+        self._families = families(config)
 
     # The five methods of an environment
 
@@ -174,7 +110,8 @@ class Navigation(Env):
         }
         if self.rgb is not None:
             observation["rgb"] = self.rgb.copy()
-        return {k: torch.as_tensor(v, dtype=None if v.dtype == np.uint8 else torch.float32).clone() for k, v in observation.items()}
+        kinds = {name: torch.uint8 if name == "rgb" else torch.float32 for name in observation}
+        return {name: torch.as_tensor(value, dtype=kinds[name]).clone() for name, value in observation.items()}
 
     def _reward(self) -> dict[str, Tensor]:
         success, hit = torch.from_numpy(self.reached.astype(np.float32)), torch.from_numpy(self.hit.astype(np.float32))
@@ -250,9 +187,7 @@ class Navigation(Env):
 
     def _drive(self, command: np.ndarray, limits: np.ndarray, dt: float) -> None:
         """Advance poses, velocities and odometry by one command (B, 2)."""
-        motion.drive(
-            self.pose, self.velocity, self.odometry, command, self.error, self.drift, limits, dt, self.travelled
-        )
+        motion.drive(self.pose, self.velocity, self.odometry, command, self.error, self.drift, limits, dt, self.travelled)
 
     def _contact(self) -> np.ndarray:
         hit = np.zeros(self.num_envs, np.bool_)
@@ -350,7 +285,7 @@ class Navigation(Env):
             room = f"{free[row, col]:.2f} m of clearance" if inside else "outside the scene"
             raise SceneError(
                 f"goal ({x:.2f}, {y:.2f}) of world {i} cannot be reached by a robot of radius {self.robot[i, 0]:.2f} m ({room}); "
-                f"choose a free point of the scene, which spans (0, 0) to {free.shape[1] * CELL:.1f}, {free.shape[0] * CELL:.1f} m"
+                f"choose a free point within (0, 0) and ({free.shape[1] * CELL:.1f}, {free.shape[0] * CELL:.1f})"
             )
         self.goal[i] = x, y, yaw
         self.field[i] = maps.FAR
@@ -404,46 +339,3 @@ class Navigation(Env):
             rgb = None if self.rgb is None else np.empty((*depth.shape, 3), np.uint8)
             self.caster.cast(np.array([i], np.int32), self.goal[i : i + 1], np.zeros((1, 0, 4), np.float32), depth, rgb)
             self.goal_image[i] = depth[0] if rgb is None else rgb[0].astype(np.float32) / 255.0
-
-
-def interface(config: NavigationConfig) -> Interface:
-    """What the navigation world says and hears."""
-    image = (config.depth_height, config.depth_width)
-    goal_image = Field("goal_image", (*image, 3), "float32", "1", "camera", 0.0, 1.0) if config.rgb else None
-    observation = [
-        Field("depth", image, "float32", "m", "camera", 0.0),
-        Field("odometry", (3,), "float32", "m, m, rad", "odom", names=("x", "y", "yaw")),
-        Field("velocity", (2,), "float32", "m/s, rad/s", "body", names=("v", "w")),
-        Field("goal", (3,), "float32", "m, m, rad", "body", names=("x", "y", "yaw")),
-        goal_image or Field("goal_image", image, "float32", "m", "camera", 0.0),
-        Field("goal_given", (2,), "float32", "1", "", 0.0, 1.0, ("point", "image")),
-        Field("robot", (len(ROBOT),), "float32", "SI", "", names=ROBOT),
-    ]
-    if config.rgb:
-        observation.append(Field("rgb", (*image, 3), "uint8", "1", "camera"))
-    action = Field("path", (config.horizon, 3), "float32", "m, m, rad", "body at observation", names=("dx", "dy", "dtheta"))
-    return Interface(tuple(observation), action, config.dt)
-
-
-def _families(config: NavigationConfig) -> tuple[str, ...]:
-    from sim.navigation.scenes import FAMILIES
-
-    unknown = [name for name in config.families if name not in FAMILIES]
-    if unknown:
-        raise ConfigError(f"env.families: {unknown} are not scene families; there are {list(FAMILIES)}")
-    return tuple(config.families) or tuple(FAMILIES)
-
-
-def _check(config: NavigationConfig) -> None:
-    unknown = [name for name in config.robots if name not in config.embodiments]
-    if unknown or not config.robots:
-        raise ConfigError(f"env.robots: {unknown or 'none given'}; there are {list(config.embodiments)}")
-    if config.crowd not in DENSITIES:
-        raise ConfigError(f"env.crowd: '{config.crowd}'; accepted: {', '.join(DENSITIES)}")
-    strange = [name for name in config.tasks if name not in TASKS]
-    if strange or sum(config.tasks.values()) <= 0 or min(config.tasks.values()) < 0:
-        raise ConfigError(f"env.tasks: {dict(config.tasks)}; give non-negative shares of {list(TASKS)}, not all zero")
-    if config.split not in ("train", "test"):
-        raise ConfigError(f"env.split: '{config.split}'; accepted: train, test")
-    if config.num_envs < 1:
-        raise ConfigError(f"env.num_envs: {config.num_envs}; at least 1 world is needed")

@@ -66,8 +66,8 @@ class Crowd:
         """Advance by `dt` [s]; robots (B, 2) are their places in frame w."""
         for world in np.nonzero(self.discs[:, 0, 2] > 0)[0]:
             self.state[world] = _step(
-                self.discs[world], self.target[world], self.speed[world], self.patience[world], self.free[world], self.state[world],
-                robots[world, 0], robots[world, 1], dt,
+                self.discs[world], self.target[world], self.speed[world], self.patience[world], self.free[world],
+                self.state[world], robots[world, 0], robots[world, 1], dt,
             )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def boxes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True, nogil=True)
-def _merge(solids, colours):
+def _merge(solids, colours):  # noqa: C901
     """Greedy rectangles of equal (bottom, top, colour): first along x, then along y. In cells and height steps."""
     ny, nx = solids.shape[:2]
     done = np.zeros((ny, nx, LAYERS), np.bool_)
@@ -92,12 +92,25 @@ def _geom(name: str, box: np.ndarray, colour: np.ndarray | tuple[int, ...]) -> s
 
 
 def to_mesh(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices float64 (V, 3) [m, frame w] and triangles int32 (F, 3), counter-clockwise from outside; floor and ceiling quads last."""
+    """Vertices float64 (V, 3) [m, frame w], triangles int32 (F, 3) counter-clockwise from outside; floor and ceiling come last."""
     parts, _ = boxes(scene)
     corner = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)])
     vertices = np.where(corner[None], parts[:, None, 3:], parts[:, None, :3]).reshape(-1, 3)
     sides = np.array(
-        [(0, 2, 1), (1, 2, 3), (4, 5, 6), (5, 7, 6), (0, 1, 4), (1, 5, 4), (2, 6, 3), (3, 6, 7), (0, 4, 2), (2, 4, 6), (1, 3, 5), (3, 7, 5)]
+        [
+            (0, 2, 1),
+            (1, 2, 3),
+            (4, 5, 6),
+            (5, 7, 6),
+            (0, 1, 4),
+            (1, 5, 4),
+            (2, 6, 3),
+            (3, 6, 7),
+            (0, 4, 2),
+            (2, 4, 6),
+            (1, 3, 5),
+            (3, 7, 5),
+        ]
     )
     faces = (sides[None] + 8 * np.arange(len(parts))[:, None, None]).reshape(-1, 3)
     width, depth = scene.size

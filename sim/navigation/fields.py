@@ -34,7 +34,7 @@ def occupied(solids: np.ndarray, height: float) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def clearance(blocked: np.ndarray) -> np.ndarray:
+def clearance(blocked: np.ndarray) -> np.ndarray:  # noqa: C901
     """Distance [m] from each cell's centre to the nearest blocked cell's edge (half a cell off its centre), 0 inside."""
     ny, nx = blocked.shape
     far = np.float32(ny + nx)
@@ -179,7 +179,7 @@ def cost_to_go(free: np.ndarray, radius: float, goal_x: float, goal_y: float, ma
 
 
 @njit(cache=True, nogil=True)
-def _spill(field, frozen, free, radius):
+def _spill(field, frozen, free, radius):  # noqa: C901
     """Carry the field into the cells too close to solids, so that it leads out of them from wherever the robot is."""
     ny, nx = field.shape
     reach = int(radius / CELL) + 3

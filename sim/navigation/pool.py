@@ -50,7 +50,7 @@ class ScenePool:
 
 
 @njit(cache=True, nogil=True)
-def _distance(words: np.ndarray, out: np.ndarray) -> None:
+def _distance(words: np.ndarray, out: np.ndarray) -> None:  # noqa: C901
     """Chebyshev distance transform by two passes, exact."""
     ny, nx = words.shape
     for y in range(ny):

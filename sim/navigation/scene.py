@@ -57,4 +57,5 @@ PALETTE = np.array(
     ],
     dtype=np.uint8,
 )  # fmt: skip
-"""RGB of the surface colours: wall, wood, dark wood, steel, blue, red, green, sand, grey, white, slate, orange, teal, purple, yellow, dark green."""
+"""RGB of the surface colours: wall, wood, dark wood, steel, blue, red, green, sand, grey, white, slate, orange, teal, purple,
+yellow, dark green."""

@@ -19,9 +19,9 @@ from sim.navigation.scene import Scene
 
 ROBOT = ASSETS / "wheeled" / "robot.xml"
 SCENE_GROUPS = np.array([1, 1, 0, 0, 0, 0], np.uint8)
-"""Geom groups that are scene (0) or moving obstacle (1); the robot's own are 2 to 4."""
+"""Geom groups of the scene and the moving obstacles (0) and of the ceiling (1); the robot's own are 2 to 4."""
 _SETTLE = 0.3
-_PARKED = (0.0, 0.0, -50.0)
+_PARKED = (0.0, 0.0, -3.0)
 _CONTROL = int(mujoco.mjtState.mjSTATE_CTRL) | int(mujoco.mjtState.mjSTATE_MOCAP_POS)
 _PHYSICS = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 
@@ -170,11 +170,13 @@ def _compile(scene: Scene, config: WheeledConfig, discs: NDArray[np.float32] | N
     for geom in world.geoms:
         if geom.type == mujoco.mjtGeom.mjGEOM_PLANE:
             geom.contype = geom.conaffinity = 2
+        if geom.name == "ceiling":
+            geom.group = 1
     spec.attach(world, prefix="scene/", frame=spec.worldbody.add_frame())
     for k, (_, _, radius, height) in enumerate(() if discs is None else discs):
         body = spec.worldbody.add_body(name=f"disc{k}", mocap=True, pos=_PARKED)
         size = [max(radius, 0.01), max(0.5 * height, 0.01), 0.0]
-        body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=size, group=1, rgba=[0.75, 0.35, 0.25, 1])
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=size, rgba=[0.75, 0.35, 0.25, 1])
     return spec.compile()
 
 

@@ -88,7 +88,7 @@ def _sort_pixels(pitch, hfov, height, width, azimuth, first, index, tangent, ray
     """Assign every pixel to the walk nearest to its azimuth, in order of elevation; returns the number of walks."""
     slope = 2.0 * math.tan(0.5 * hfov) / width
     c, s = math.cos(pitch), math.sin(pitch)
-    top = s_low = 1e9
+    s_low = 1e9
     for row in range(height):
         up = -(row + 0.5 - 0.5 * height) * slope
         s_low = min(s_low, c - s * up)
@@ -156,7 +156,7 @@ def _claim(tangent, depth, paint, low, high, bottom, top, face, plane, near, ray
         if tangent[k] >= top:
             break
         if depth[k] == 0.0:
-            if face == TOP or face == UNDER:
+            if face >= TOP:
                 depth[k] = plane / ray[k, 2]
             else:
                 own = near / math.sqrt(ray[k, 0] ** 2 + ray[k, 1] ** 2)
@@ -167,7 +167,7 @@ def _claim(tangent, depth, paint, low, high, bottom, top, face, plane, near, ray
 
 
 @njit(cache=True, nogil=True)
-def _walk(
+def _walk(  # noqa: C901
     cells, colours, skip, ceiling, ny, nx, x, y, camera, angle, cosine, sine, tangent, ray, max_range, depth, paint
 ):  # fmt: skip
     """Claim the pixels of one azimuth; depth and paint (n,) come zeroed."""
@@ -305,7 +305,7 @@ def _discs(discs, x, y, camera, angle, tangent, ray, depth, paint):
 
 
 @njit(cache=True, nogil=True)
-def _finish(index, ray, camera, ceiling, max_range, depth, paint, out, picture, colour):
+def _finish(index, ray, camera, ceiling, max_range, depth, paint, out, picture, colour):  # noqa: C901
     """Floor and ceiling for what no solid claimed, the range limit, and the colours."""
     width = out.shape[1]
     for k in range(index.size):

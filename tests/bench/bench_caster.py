@@ -1,6 +1,6 @@
 """Depth images a second on one core, beside mj_multiRay and open3d (embree) on the same exported scenes, in the same run.
 
-    python -m tests.bench.bench_caster
+python -m tests.bench.bench_caster
 """
 
 import json

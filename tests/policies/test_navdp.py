@@ -8,15 +8,13 @@ from hydra import compose, initialize_config_dir
 from policies import navdp_critic as critic
 from policies import onnx
 from policies.generative import Generative, GenerativeConfig, Kind
-from robot.core.config import build
+from robot.core.config import build, typed
 from robot.core.errors import CheckpointError, ConfigError
 from robot.core.paths import CONFIGS
+from sim.navigation.config import NavigationConfig, interface
 
 
 def make(*overrides: str, policy: str = "navdp"):
-    from sim.envs.navigation import NavigationConfig, interface
-    from robot.core.config import typed
-
     with initialize_config_dir(str(CONFIGS), version_base=None):
         cfg = compose("train", [f"policy={policy}", *overrides])
     flow = interface(typed(NavigationConfig, cfg.env, "env"))
@@ -34,7 +32,9 @@ def test_paper_preset_has_the_published_sizes():
     """88.4 M for the point-goal path: two ViT-S 44.0, fusion 6.5, decoder 37.9; memory of 1 + 3 + 128 tokens."""
     policy = make(policy="navdp_paper").eval()
     assert count(policy.depth_encoder) + count(policy.rgb_encoder) == pytest.approx(44.0, rel=0.01)
-    fusion = count(policy.fusion) + (policy.fusion_query.numel() + policy.fusion_position.numel()) / 1e6 + count(policy.fusion_out)
+    fusion = (
+        count(policy.fusion) + (policy.fusion_query.numel() + policy.fusion_position.numel()) / 1e6 + count(policy.fusion_out)
+    )
     assert fusion == pytest.approx(6.5, rel=0.03)
     assert count(policy.decoder) == pytest.approx(37.9, rel=0.01)
     assert count(policy) - count(policy.goal_image_encoder) == pytest.approx(88.4, rel=0.01)
@@ -79,7 +79,9 @@ def test_paper_target_telescopes():
     value = critic.path_values(config, paths, batch, torch.tensor([True]))
     assert float(value) == pytest.approx(0.5 * 2.3, abs=1e-4)
     paths[..., 0] = -0.1  # d falls from 0.9 to -1.4, below 0.5 from the sixth waypoint on
-    assert float(critic.path_values(config, paths, batch, torch.tensor([True]))) == pytest.approx(-0.5 * 2.3 - 5 * 19.5 / 24, abs=0.15)
+    assert float(critic.path_values(config, paths, batch, torch.tensor([True]))) == pytest.approx(
+        -0.5 * 2.3 - 5 * 19.5 / 24, abs=0.15
+    )
 
 
 def test_rotation_keeps_lengths():

@@ -125,7 +125,7 @@ def _inside(kind, dx, dy, p, q, c, s):
 
 
 @njit(cache=True, nogil=True)
-def insert(layers, colours, bottom, top, colour, scratch):
+def insert(layers, colours, bottom, top, colour, scratch):  # noqa: C901
     """Add [bottom, top) to one cell: join what overlaps, and what touches in the same colour; the taller gives the colour.
 
     layers (LAYERS, 2), colours (LAYERS,); scratch (LAYERS + 1, 3) is work space. A full cell joins its two closest.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,13 +88,11 @@ def test_another_config_in_the_same_folder_is_refused(whole: Path):
 
 
 def test_a_corrupt_checkpoint_names_the_file(whole: Path, tmp_path: Path):
-    import shutil
-
     run = tmp_path / "copy"
     shutil.copytree(whole, run)
     file = checkpoint.newest(run) / "policy.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"policy\.safetensors.*missing or corrupt"):
         checkpoint.load_policy(run)
-    with pytest.raises(CheckpointError, match="no config.yaml"):
+    with pytest.raises(CheckpointError, match=r"no config\.yaml"):
         checkpoint.load_policy(tmp_path)

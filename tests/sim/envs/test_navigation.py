@@ -116,7 +116,7 @@ def test_bad_actions_are_refused():
         env.step(torch.zeros(3, 24, 2))
     with pytest.raises(ObservationError, match="not finite"):
         env.step(torch.full((3, 24, 3), torch.nan))
+    observation, _ = env.reset(seed=0)
+    observation["depth"][1, 2, 3] = torch.nan
     with pytest.raises(ObservationError, match="'depth' is not finite"):
-        observation, _ = env.reset(seed=0)
-        observation["depth"][1, 2, 3] = torch.nan
         env.interface.check(observation)
