@@ -106,7 +106,7 @@ class Diffusion(Generative):
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         self.scheduler = DDIMScheduler(
-            config.train_steps, beta_schedule="squaredcos_cap_v2", clip_sample_range=config.clip, timestep_spacing="linspace"
+            config.train_steps, beta_schedule="squaredcos_cap_v2", clip_sample_range=config.clip, timestep_spacing="trailing"
         )
         self.register_buffer("alphas", self.scheduler.alphas_cumprod.clone(), persistent=False)
         self.scheduler.set_timesteps(config.sample_steps)

@@ -86,7 +86,9 @@ class NavDPConfig:
     critic_loss: float
     """Weight of the critic's loss."""
     generative: GenerativeConfig
+    """How paths are drawn from noise."""
     critic: CriticConfig
+    """What the critic is taught."""
 
 
 class NavDP(Policy):

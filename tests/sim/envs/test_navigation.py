@@ -99,7 +99,7 @@ def test_a_goal_inside_an_obstacle_is_refused():
     [
         ("env.families=[castle]", "castle"),
         ("env.robots=[tank]", "wheeled"),
-        ("env.tasks={fly:1.0}", "explore"),
+        ("+env.tasks.fly=1.0", "explore"),
         ("env.num_envs=0", "at least 1"),
         ("env.split=holdout", "train, test"),
     ],
