@@ -80,7 +80,7 @@ def test_the_robot_moves_between_plans_the_shorter_way_round():
 
 @pytest.mark.parametrize(("outcome", "colour"), [("success", render.GOAL), ("collision", render.BAD)])
 def test_the_last_picture_tells_the_outcome(outcome, colour):
-    trace = make_trace(outcome)
+    trace = make_trace(outcome, steps=2)
     *_, last = render.frames(trace)
     assert near(last, (render.SIZE / 2 - 70, 40), colour)
     x, y = render._Board(trace).px(trace.steps[-1].pose)
@@ -88,7 +88,7 @@ def test_the_last_picture_tells_the_outcome(outcome, colour):
 
 
 def test_an_episode_without_goal_values_people_or_depth_is_drawn():
-    trace = make_trace("timeout", goal=None, values=False)
+    trace = make_trace("timeout", steps=2, goal=None, values=False)
     for step in trace.steps:
         step.discs, step.depth = np.zeros((0, 3)), None
     trace.steps[1].candidates = None
@@ -99,13 +99,13 @@ def test_an_episode_without_goal_values_people_or_depth_is_drawn():
 
 
 def test_the_video_is_h264_small_and_complete(tmp_path):
-    trace = make_trace(steps=20)
+    trace = make_trace(steps=8)
     path = render.render(trace, tmp_path / "a" / "episode.mp4")
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         count = sum(1 for _ in container.decode(video=0))
     assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-    assert count == 19 * 2 + 30
+    assert count == 7 * 2 + 30
     assert path.stat().st_size < 200_000
     assert [p.name for p in path.parent.iterdir()] == ["episode.mp4"]
 
