@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     from robot.learn import runs
 
     choices = HydraConfig.get().runtime.choices
-    name, world = choices["policy"], choices["env"]
+    name, world = runs.played(choices["policy"], cfg.policy), choices["env"]
     for key in ("episodes", "seed"):
         if cfg[key] is not None:
             OmegaConf.update(cfg, f"evaluator.{key}", cfg[key])

@@ -46,10 +46,15 @@ def entry(config_name: str) -> Callable[[Callable[["DictConfig"], Any]], Callabl
     return decorate
 
 
-def rewrite(override: str) -> list[str]:
-    """Turn `policy=<path>` into the group option that loads it: a run folder, an exported folder or an .onnx file."""
+def rewrite(override: str, config_name: str = "") -> list[str]:
+    """Turn `policy=<path>` into the group option that loads it: a run folder, an exported folder or an .onnx file.
+
+    Where a policy is only played, the name of a pretrained one means its export.
+    """
     key, _, value = override.partition("=")
     value = value.strip("'\"")
+    if key == "policy" and config_name != "train" and value and (paths.PRETRAINED / value / "policy.onnx").exists():
+        return ["policy=onnx", f"policy.path='{paths.PRETRAINED / value}'"]
     if key != "policy" or not value or (paths.CONFIGS / "policy" / f"{value}.yaml").exists():
         return [override]
     path = Path(value).expanduser()
@@ -102,7 +107,7 @@ def _command(config_name: str, main: Callable[["DictConfig"], Any], arguments: l
     full = os.environ.get(FULL_ERROR) == "1"
     overrides: list[str] = []
     try:
-        overrides = [piece for argument in arguments for piece in rewrite(argument)]
+        overrides = [piece for argument in arguments for piece in rewrite(argument, config_name)]
         for override in overrides:
             check_option(override)
         _run(config_name, main, overrides + _settings(config_name, overrides), full)

@@ -18,9 +18,9 @@ from sim.env import Env
 RUNS = Path("runs")
 
 
-def name_of(node: DictConfig) -> str:
-    """A component's short name: the yaml's if it is known, else the class's."""
-    return str(node["_target_"]).rpartition(".")[2].lower()
+def played(choice: str, node: DictConfig) -> str:
+    """What results call a policy: its yaml's name, or for a saved one its folder's."""
+    return Path(node.path).resolve().name if choice in ("onnx", "checkpoint") else choice
 
 
 def folder_for(output: str | None, name: str, resume: bool) -> Path:
@@ -57,16 +57,13 @@ def start(run: Path, cfg: DictConfig) -> None:
 
 
 def make_policy(node: DictConfig, name: str, env: Env, **runtime: Any) -> Any:
-    """A policy for an env: a saved one must have the env's Interface, a learning one without weights is refused."""
-    if "_target_" in node and node["_target_"] == "policies.navdp.NavDP":
-        saved = PRETRAINED / name
-        if not (saved / "policy.onnx").exists():
-            raise CheckpointError(
-                f"policy '{name}' has no trained weights in '{saved}'; train it with python -m robot.train policy={name} "
-                "and evaluate policy=<its run folder>"
-            )
-        node = OmegaConf.merge(OmegaConf.load(CONFIGS / "policy" / "onnx.yaml"), {"path": str(saved)})
+    """A policy for an env: it must have the env's Interface, and one that learns must come with weights."""
     policy = build(node, "policy", interface=env.interface, env=env, **runtime)
+    if any(True for _ in getattr(policy, "parameters", tuple)()) and "path" not in node:
+        raise CheckpointError(
+            f"policy '{name}' has no trained weights in '{PRETRAINED / name}'; train it with python -m robot.train policy={name} "
+            "and evaluate policy=<its run folder>"
+        )
     differences = env.interface.compare(policy.interface)
     if differences:
         raise InterfaceError(f"policy and env do not fit: {'; '.join(differences[:3])}")
