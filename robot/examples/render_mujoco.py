@@ -15,8 +15,7 @@ from omegaconf import DictConfig
 
 from robot.core.cli import entry
 
-SIZE = 480, 640
-INSET = 120, 160
+SIZE, INSET = (480, 640), (120, 160)
 
 
 @entry("evaluate")
@@ -54,15 +53,18 @@ def film(cfg: DictConfig) -> None:
 
 
 def picture(renderer: Any, base: Any) -> np.ndarray:
-    """One frame (480, 640, 3): from behind and above, with the robot's own view in the corner."""
+    """One frame (480, 640, 3): from above, with the robot's own view in the corner."""
     import mujoco
 
     data = base.synchronise()
     x, y, yaw = base.pose
     camera = mujoco.MjvCamera()
     camera.lookat[:] = x + 0.5 * np.cos(yaw), y + 0.5 * np.sin(yaw), 0.2
-    camera.distance, camera.azimuth, camera.elevation = 3.0, np.rad2deg(yaw), -50.0
-    renderer.update_scene(data, camera)
+    camera.distance, camera.azimuth, camera.elevation = 4.5, 90.0, -82.0
+    base.model.vis.headlight.ambient[:], base.model.vis.headlight.diffuse[:] = 0.45, 0.55
+    roofless = mujoco.MjvOption()
+    roofless.geomgroup[1] = 0
+    renderer.update_scene(data, camera, roofless)
     frame = renderer.render().copy()
     renderer.update_scene(data, "eye")
     rows, columns = (size // inset for size, inset in zip(SIZE, INSET, strict=True))
