@@ -220,3 +220,20 @@ def test_memory_is_explicit_and_worlds_are_independent(name):
             assert value.shape[0] == 8
             assert value.data_ptr() != memory[key].data_ptr()
         memory = after
+
+
+def test_of_two_equal_ways_the_classic_planner_keeps_to_one():
+    solid = fill(room((8.0, 6.0)), 3.0, 0.9, 3.4, 5.1)
+    trace, hit = drive(make("classic_planner"), solid, (2.2, 2.98, 0.0), (5.5, 3.0), 60)
+    assert not hit
+    assert math.hypot(trace[-1, 0] - 5.5, trace[-1, 1] - 3.0) < 0.3
+    assert np.ptp(np.unwrap(trace[:, 2])) < 3.5, "no turning to and fro; without the cost of turning it is 8.5 rad"
+
+
+def test_the_classic_planner_looks_before_it_goes_sideways():
+    goal = (8.0, 3.6)
+    aside = ends(make("classic_planner"), room(), (2.0, 4.0, 0.6), goal)
+    assert np.linalg.norm(aside[-1]) < 0.2, "half of its way is out of view: it turns towards it, almost on the spot"
+    assert math.atan2(aside[0, 1], aside[0, 0]) == pytest.approx(-0.66, abs=0.1)
+    ahead = ends(make("classic_planner"), room(), (2.0, 4.0, -0.1), goal)
+    assert np.linalg.norm(ahead[-1]) > 3.0
