@@ -14,23 +14,30 @@ from torch import Tensor
 from policies.policy import Policy
 from robot.core import paths
 from robot.core.config import build, locate
+from robot.learn import checkpoint
 from sim.env import Env
 
 SMALL = {
     "env": {"threads": 1},
     "policy": {
-        "width": 32, "heads": 2, "layers": 1, "hidden": 48, "candidates": 4, "noise_levels": 1,
+        "width": 48, "heads": 2, "layers": 1, "hidden": 48, "candidates": 4, "noise_levels": 1,
         "fusion_queries": 8, "fusion_layers": 1, "fusion_hidden": 48, "rgb_frames": 2, "threads": 1,
+        "generative": {"sample_steps": 2},
     },
     "data": {"batch_size": 8, "round_plans": 3},
 }  # fmt: skip
 """Smaller values for keys that a component may have; a key that is 0, that is switched off, stays so."""
 
 
+def smaller(node: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of `values` whose keys `node` has, and does not have switched off."""
+    given = {key: value for key, value in values.items() if node.get(key)}
+    return {key: smaller(node[key], value) if isinstance(value, dict) else value for key, value in given.items()}
+
+
 def small(node: DictConfig, group: str, **more: Any) -> DictConfig:
-    values = {key: value for key, value in SMALL[group].items() if node.get(key) and node[key] != value}
     with open_dict(node):
-        merged = OmegaConf.merge(node, values, more)
+        merged = OmegaConf.merge(node, smaller(node, SMALL[group]), more)
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -51,35 +58,50 @@ def make_env() -> Callable[..., Env]:
 
 
 @pytest.fixture(scope="session")
-def subject(policy_name: str) -> SimpleNamespace:
-    """A policy with its env (4 worlds), its config and, for those that learn, its source."""
-    return _subject(policy_name)
+def subject(policy_name: str, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A policy with its env (4 worlds), its config, whether it holds another policy, and its source of batches."""
+    cfg = composed(f"policy={policy_name}")
+    torch.manual_seed(0)
+    env = build(small(cfg.env, "env", num_envs=4), "env")
+    node = small(cfg.policy, "policy")
+    if OmegaConf.is_missing(node, "path"):
+        node.path = _saved(policy_name, env, tmp_path_factory)
+    wraps = "policy" in inspect.signature(locate(node._target_)).parameters
+    runtime = {"policy": _default(env)} if wraps else {}
+    return SimpleNamespace(
+        env=env,
+        node=node,
+        wraps=wraps,
+        policy=build(node, "policy", interface=env.interface, env=env, **runtime),
+        source=small(cfg.data, "data"),
+        observation=_observations(env),
+    )
+
+
+def _default(env: Env) -> Policy:
+    """What train.yaml trains, small."""
+    return build(small(composed().policy, "policy"), "policy", interface=env.interface)
+
+
+def _saved(policy_name: str, env: Env, factory: pytest.TempPathFactory) -> str:
+    """Something for policy=checkpoint and policy=onnx to load."""
+    if policy_name == "checkpoint":
+        run, policy = factory.mktemp("run"), _default(env)
+        OmegaConf.save(OmegaConf.create({"policy": small(composed().policy, "policy")}), run / "config.yaml")
+        checkpoint.save(run, 1, policy, dict(policy.state_dict()), torch.optim.AdamW(policy.parameters()))
+        return str(run)
+    exported = sorted(paths.PRETRAINED.glob("*/policy.onnx"))
+    if not exported:
+        pytest.skip(f"policy={policy_name} needs an exported policy in assets/pretrained; parity has a test of its own")
+    return str(exported[0])
 
 
 @pytest.fixture
 def policy(subject: SimpleNamespace) -> Policy:
-    """The policy, where it decides from observations alone."""
+    """The policy, where it decides from observations alone, without dropout as whoever acts sees it."""
     if not isinstance(subject.policy, Policy):
         pytest.skip(f"{type(subject.policy).__name__} reads the env, not the observation")
-    return subject.policy
-
-
-def _subject(name: str) -> SimpleNamespace:
-    cfg = composed(f"policy={name}")
-    if OmegaConf.is_missing(cfg.policy, "path"):
-        exported = sorted(paths.PRETRAINED.glob("*/policy.onnx"))
-        if name != "onnx" or not exported:
-            pytest.skip(f"policy={name} needs a saved policy; checkpoints and exports have tests of their own below")
-        cfg.policy.path = str(exported[0])
-    torch.manual_seed(0)
-    env = build(small(cfg.env, "env", num_envs=4), "env")
-    runtime: dict[str, Any] = {"interface": env.interface, "env": env}
-    if "policy" in inspect.signature(locate(cfg.policy._target_)).parameters:
-        runtime["policy"] = build(small(composed().policy, "policy"), "policy", interface=env.interface)
-    node = small(cfg.policy, "policy")
-    policy = build(node, "policy", **runtime)
-    source = small(cfg.data, "data")
-    return SimpleNamespace(name=name, node=node, env=env, policy=policy, source=source, observation=_observations(env))
+    return subject.policy.eval()
 
 
 def _observations(env: Env) -> list[dict[str, Tensor]]:
