@@ -19,13 +19,17 @@ def main(cfg: DictConfig) -> None:
 
     from robot.core.config import build
     from robot.learn import runs
+    from robot.learn.report import build_report
+    from robot.learn.trainer import seed_weights
 
     choices = HydraConfig.get().runtime.choices
     name, world = choices["policy"], choices["env"]
+    command = "python -m robot.train " + " ".join(HydraConfig.get().overrides.task)
     run = runs.folder_for(cfg.output, f"{name}-{world}", cfg.resume)
     runs.start(run, cfg)
     env = build(cfg.env, "env")
     source = build(cfg.data, "data", env=env)
+    seed_weights(cfg.seed)
     policy = build(cfg.policy, "policy", interface=env.interface)
     trainer = build(cfg.trainer, "trainer")
     trainer.fit(policy, source, run, cfg.seed)
@@ -35,14 +39,12 @@ def main(cfg: DictConfig) -> None:
     lines = []
     for other in [name, *cfg.baselines]:
         player = policy if other == name else runs.baseline(other, test, policy)
-        header = {"env": world, "command": f"python -m robot.train policy={name}"}
+        header = {"env": world, "command": command}
         report = runs.evaluate(player, other, test, evaluator, run / "results" / other, header)
         runs.draw(report, run / "videos", other if other != name else "")
         lines.append(runs.line(other, report))
     if cfg.export:
         lines.append(runs.export(policy, run / "onnx"))
-    from robot.learn.report import build_report
-
     page = build_report(run)
     print(*lines, sep="\n")
     print(f"run       {run}\nreport    {page}")

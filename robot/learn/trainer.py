@@ -43,6 +43,11 @@ class TrainerConfig:
     """Torch threads, 0 for all cores."""
 
 
+def seed_weights(seed: int) -> None:
+    """Make the initial weights of the policy that is built next depend on `seed` alone."""
+    torch.manual_seed(seed)
+
+
 class Trainer:
     """`fit` minimises `policy.loss` over a Source's batches; interrupted and resumed, it gives the same numbers."""
 
