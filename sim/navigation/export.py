@@ -92,7 +92,7 @@ def _geom(name: str, box: np.ndarray, colour: np.ndarray | tuple[int, ...]) -> s
 
 
 def to_mesh(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices float64 (V, 3) [m, frame w], triangles int32 (F, 3) counter-clockwise from outside; floor and ceiling come last."""
+    """Vertices float64 (V, 3) [m, frame w], triangles int32 (F, 3) counter-clockwise from outside; floor, ceiling last."""
     parts, _ = boxes(scene)
     corner = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)])
     vertices = np.where(corner[None], parts[:, None, 3:], parts[:, None, :3]).reshape(-1, 3)

@@ -67,18 +67,21 @@ def _rack(site: Site, pose: Pose, width: float, depth: float) -> None:
     levels = [0.1 if dice.chance(0.6) else dice.uniform(0.7, 1.3)]
     while levels[-1] < 2.6 and len(levels) < 3:
         levels.append(levels[-1] + dice.uniform(1.0, 1.4))
-    top, colour = levels[-1] + 0.3, dice.choice((f.BLUE, f.ORANGE, f.TEAL))
+    top, colour = min(levels[-1] + 0.3, site.top), dice.choice((f.BLUE, f.ORANGE, f.TEAL))
     for k in range(bays + 1):
         u = (width - POST) * (k / bays - 0.5)
         for v in (-0.5 * (depth - POST), 0.5 * (depth - POST)):
             site.part(pose, (u, v), (POST, POST), (0.0, top), colour)
     for z in levels:
-        site.part(pose, (0.0, 0.0), (width, depth), (z, z + 0.1), f.STEEL)
+        if z < site.top - 0.1:
+            site.part(pose, (0.0, 0.0), (width, depth), (z, z + 0.1), f.STEEL)
         for k in range(bays):
             if dice.chance(0.7):
                 u = width * ((k + 0.5) / bays - 0.5)
                 size = (width / bays * dice.uniform(0.4, 0.8), depth * dice.uniform(0.6, 0.95))
-                site.part(pose, (u, 0.0), size, (z + 0.1, z + 0.1 + dice.uniform(0.25, 0.7)), f.SAND)
+                high = min(z + 0.1 + dice.uniform(0.25, 0.7), site.top)
+                if high > z + 0.15:
+                    site.part(pose, (u, 0.0), size, (z + 0.1, high), f.SAND)
     site.take(pose, (width, depth))
 
 
