@@ -30,6 +30,7 @@ MAY_IMPORT = {
 EXTRA_IMPORTS = {"hardware/drivers/sim.py": {"sim"}}
 FILE_LINES, FUNCTION_LINES = 400, 50
 KERNELS = {
+    "policies/nn/search.py astar",
     "sim/navigation/export.py _merge",
     "sim/navigation/fields.py _spill",
     "sim/navigation/fields.py clearance",

@@ -22,6 +22,11 @@ def composed(config_name: str, *overrides: str) -> DictConfig:
         return compose(config_name, list(overrides))
 
 
+def components(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
+    groups = [str(key) for key in cfg if (paths.CONFIGS / str(key)).is_dir()]
+    return [(group, cfg[group]) for group in groups if isinstance(cfg[group], DictConfig) and "_target_" in cfg[group]]
+
+
 def check(node: DictConfig, where: str) -> None:
     """Every component in `node` fills its config class; keys that only the command line can give are given here."""
     target = locate(node["_target_"])
@@ -41,18 +46,16 @@ def check(node: DictConfig, where: str) -> None:
 def test_entry_points_compose_with_what_they_name(entry: str) -> None:
     assert (paths.ROOT / "robot" / f"{entry}.py").exists(), f"configs/{entry}.yaml has no robot/{entry}.py"
     cfg = composed(entry)
-    for group, node in cfg.items():
-        if isinstance(node, DictConfig) and "_target_" in node:
-            check(node, str(group))
+    for group, node in components(cfg):
+        check(node, group)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_options_fill_their_config_classes(group: str, option: str) -> None:
     if group in GROUPS_OF_TRAIN:
         cfg = composed("train", f"{group}={option}")
-        for name, node in cfg.items():
-            if isinstance(node, DictConfig) and "_target_" in node:
-                check(node, str(name))
+        for name, node in components(cfg):
+            check(node, name)
     else:
         cfg = composed(f"{group}/{option}")
         if "_target_" in cfg[group]:
