@@ -20,6 +20,7 @@ from typing import Any
 from robot.core.errors import ConfigError, DatasetError
 from robot.learn import log, report_curves, report_results
 from robot.learn.report_results import Result
+from robot.learn.video import poster
 
 NAME = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -61,7 +62,8 @@ def build_report(run: Path | str) -> Path:
     page.config = config.read_text(encoding="utf-8", errors="replace") if config.exists() else ""
     page.ours = _ours(page.results, page.config)
     page.columns = _columns(run, page)
-    page.videos = sorted(path for path in (run / "videos").glob("*") if path.suffix in MEDIA and not path.name.startswith("."))
+    videos = [path for path in (run / "videos").glob("*") if path.suffix in MEDIA and not path.name.startswith(".")]
+    page.videos = sorted(videos, key=lambda path: (not path.stem.startswith("episode-"), path.name))
     page.about = _about(run, page)
     page.commands = _commands(run, page)
     return write(page, run / NAME)
@@ -195,7 +197,7 @@ def _commands(run: Path, page: Page) -> list[tuple[str, str]]:
         ]
     if (run / "tensorboard").is_dir():
         commands.append(("Watch the curves", f"tensorboard --logdir {run}"))
-    made = next((result.command for result in page.results if result.command), "")
+    made = next((result.command for result in [page.ours, *page.results] if result and result.command), "")
     return commands + ([("Make these results again", made)] if made else [])
 
 
@@ -257,7 +259,8 @@ def _protocol(page: Page) -> str:
     seeds = {result.seed for result in page.results if result.seed is not None}
     where = f" in <code>{escape(env.pop())}</code>" if len(env) == 1 else ""
     seed = f", seed {seeds.pop()}" if len(seeds) == 1 else ""
-    return f"Means with 95 % intervals{where}{seed}. Every policy plays the same episodes if their seed and number are the same."
+    gain = " Gains are over this run, episode by episode." if page.ours and len(page.results) > 1 else ""
+    return f"Means with 95 % intervals{where}{seed}. n is the number of episodes.{gain}"
 
 
 def _curves_section(page: Page) -> str:
@@ -278,12 +281,11 @@ def _videos_section(page: Page) -> str:
             continue
         data = f"data:{MEDIA[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
         label = _caption(path, page)
-        moving = MEDIA[path.suffix].startswith("video")
-        media = (
-            f'<video src="{data}" controls muted loop playsinline preload="metadata" aria-label="{label}"></video>'
-            if moving
-            else f'<img src="{data}" alt="{label}">'
-        )
+        media = f'<img src="{data}" alt="{label}">'
+        if MEDIA[path.suffix].startswith("video"):
+            still = poster(path)
+            still = f' poster="data:image/webp;base64,{base64.b64encode(still).decode()}"' if still else ""
+            media = f'<video src="{data}"{still} controls muted loop playsinline preload="metadata" aria-label="{label}"></video>'
         figures.append(f"<figure>{media}<figcaption>{label}</figcaption></figure>")
     inner = f'<div class="videos">{"".join(figures)}</div>'
     if left:

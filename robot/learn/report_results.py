@@ -135,10 +135,10 @@ def table(results: list[Result], columns: list[str], ours: Result | None) -> str
     if any(differences.values()):
         measure = measure_of(against)
         unit = "points" if measure.unit == "%" else measure.unit
-        heads.append(f"<th>{escape(measure.title)} over {escape(ours.name if ours else '')}<small>{unit}, paired</small></th>")
+        heads.append(f"<th>Gain in {escape(_lower(measure.title))}<small>{unit}, paired</small></th>")
     if timed:
         heads.append("<th>Decision<small>ms, p50 / p99</small></th>")
-    heads.append("<th>Episodes</th>")
+    heads.append("<th>n</th>")
     rows = []
     for result in results:
         cells = [_cell(result, name, best[name] is result) for name in columns]
@@ -206,6 +206,10 @@ def _episodes(result: Result, column: str) -> tuple[np.ndarray, np.ndarray] | No
     return numbers[:2], numbers[2]
 
 
+def _lower(title: str) -> str:
+    return title if title.isupper() else title[0].lower() + title[1:]
+
+
 def _best(results: list[Result], column: str) -> Result | None:
     sign = measure_of(column).better
     able = [r for r in results if r.name not in REFERENCE and (r.metrics.get(column) or {}).get("mean") is not None]
@@ -214,15 +218,17 @@ def _best(results: list[Result], column: str) -> Result | None:
 
 def _head(name: str) -> str:
     measure = measure_of(name)
-    unit = f"<small>{escape(measure.unit)}</small>" if measure.unit else ""
+    unit = f' <span class="unit">{escape(measure.unit)}</span>' if measure.unit else ""
     return f"<th>{escape(measure.title)}{unit}</th>"
 
 
 def _cell(result: Result, name: str, best: bool) -> str:
     measure, value = measure_of(name), result.metrics.get(name)
     text = interval_text(value, measure)
-    mark = ' <span class="mark" title="best">best</span>' if best else ""
-    return f'<td class="num{" best" if best else ""}"><span class="value">{text}</span>{mark}{_bar(value, measure)}</td>'
+    mark = '<span class="mark" title="best">★</span> ' if best else ""
+    mean, _, limits = text.partition(" ")
+    limits = f' <span class="limits">{limits}</span>' if limits else ""
+    return f'<td class="num{" best" if best else ""}">{mark}<span class="value">{mean}</span>{limits}{_bar(value, measure)}</td>'
 
 
 def _bar(value: Interval | None, measure: Measure) -> str:

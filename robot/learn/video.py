@@ -1,5 +1,6 @@
-"""Pictures to a video file."""
+"""Pictures to a video file, and back to one that stands for it."""
 
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,22 @@ def write_video(path: Path | str, pictures: Iterable[NDArray[np.uint8]], fps: in
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def poster(path: Path | str, at: float = 0.4) -> bytes:
+    """A WebP picture from the video `at` of its length, what a page shows before it plays; empty if it cannot be decoded."""
+    av = require("av", extra="train")
+    try:
+        with av.open(str(path)) as container:
+            count = container.streams.video[0].frames
+            for number, frame in enumerate(container.decode(video=0)):
+                if number >= at * count:
+                    out = io.BytesIO()
+                    frame.to_image().save(out, format="webp", quality=60)
+                    return out.getvalue()
+    except (av.error.FFmpegError, IndexError):
+        return b""
+    return b""
 
 
 def _encode(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: int) -> None:

@@ -148,12 +148,12 @@ def test_the_table_has_the_right_numbers(run):
     for name, row in zip(("navdp", "random_candidate", "dwa", "straight", "expert"), rows, strict=True):
         values = rows_of(RATES[name])
         mean, low, high = (100 * value for value in interval(values["success"]))
-        assert row[1].startswith(f"{mean:.1f} [{low:.1f}, {high:.1f}]")
+        assert row[1].removeprefix("★ ") == f"{mean:.1f} [{low:.1f}, {high:.1f}]"
         mean, low, high = interval(values["spl"])
-        assert row[2].startswith(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        assert row[2].removeprefix("★ ") == f"{mean:.3f} [{low:.3f}, {high:.3f}]"
         assert row[-2:] == ["21.2 / 33.0", str(EPISODES)]
-    assert rows[0][1].endswith("best")
-    assert not any("best" in cell for row in rows[1:] for cell in row)
+    assert all("★" in cell for cell in rows[0][1:4])
+    assert not any("★" in cell for row in rows[1:] for cell in row)
 
 
 def test_differences_to_ours_are_paired(run):
@@ -228,11 +228,27 @@ def test_comparison_sets_folders_side_by_side(tmp_path, run):
         report.compare([tmp_path / "nothing"], tmp_path / "x.html")
 
 
+def test_the_command_says_where_the_page_is(tmp_path, run, capsys):
+    from robot.report import main
+
+    before = (run / report.NAME).stat().st_mtime_ns
+    main([f"run={run}"])
+    assert capsys.readouterr().out.strip() == f"report    {run / report.NAME}"
+    assert (run / report.NAME).stat().st_mtime_ns > before
+    main([f"results=[{run}]", f"output={tmp_path / 'x.html'}"])
+    assert (tmp_path / "x.html").exists()
+    for wrong in ([], [f"run={run}", f"results=[{run}]"], ["run=nowhere"]):
+        with pytest.raises(SystemExit) as stop:
+            main(wrong)
+        assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 3
+
+
 def test_curves_go_through_their_points():
     steps = np.arange(1.0, 6.0)
     svg = report_curves.figure("Losses", steps, {"loss": np.array([1.0, 2.0, 3.0, 2.0, 5.0])})
-    points = np.array(json.loads(re.search(r'json">(.*?)</script>', svg)[1])[0]["points"])[:, :3].astype(float)
-    drawn = re.search(r'class="curve"[^>]* d="M([^"]*)"', svg)[1]
+    points = np.array(json.loads(re.findall(r'json">(.*?)</script>', svg)[0])[0]["points"])[:, :3].astype(float)
+    drawn = re.findall(r'class="curve"[^>]* d="M([^"]*)"', svg)[0]
     np.testing.assert_allclose([[float(n) for n in pair.split()] for pair in drawn.split("L")], points[:, 1:])
     assert np.ptp(np.diff(points[:, 1])) < 0.11
     slope = np.diff(points[:, 2]) / np.array([1, 1, -1, 3])
@@ -280,8 +296,9 @@ def test_chromium_shows_curves_table_and_video_without_errors(run):
         assert min(lengths) > 100
         assert page.locator("table.results tbody tr").count() == len(RATES)
         rate = 100 * rows_of(RATES["navdp"])["success"].mean()
-        assert page.locator("table.results tbody td").first.inner_text().startswith(f"{rate:.1f} [")
+        assert page.locator("table.results tbody td").first.inner_text().startswith(f"★ {rate:.1f} [")
         assert page.locator("table.results td.best").first.is_visible()
+        assert page.locator("video").first.get_attribute("poster").startswith("data:image/webp")
         page.wait_for_function("() => document.querySelector('video').readyState >= 2", timeout=20000)
         assert page.eval_on_selector("video", "v => v.duration") == pytest.approx(2.0, abs=0.2)
         page.eval_on_selector("video", "v => v.play()")
