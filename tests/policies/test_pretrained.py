@@ -1,0 +1,42 @@
+"""The committed policies run where only numpy and onnxruntime are installed, and carry their Interface."""
+
+import subprocess
+import sys
+
+import pytest
+
+from policies.onnx import OnnxConfig, OnnxPolicy
+from robot.core.paths import PRETRAINED
+from sim.navigation.config import ROBOT
+
+SCRIPT = """
+import json, sys
+for name in ("torch", "gymnasium", "numba", "scipy", "diffusers"):
+    sys.modules[name] = None
+import numpy as np, onnxruntime as ort
+from robot.core.interface import Interface
+session = ort.InferenceSession(sys.argv[1])
+meta = session.get_modelmeta().custom_metadata_map
+interface = Interface.from_json(meta["interface"])
+feed = {f.name: np.full((1, *f.shape), 0.5, np.float32) for f in interface.observation}
+feed |= {name: np.zeros((1, *shape), np.float32) for name, shape in json.loads(meta["memory"]).items()}
+feed["noise"] = np.random.default_rng(0).standard_normal((1, *json.loads(meta["noise"]))).astype(np.float32)
+given = {entry.name for entry in session.get_inputs()}
+path, candidates, values, *memory = session.run(None, {k: v for k, v in feed.items() if k in given})
+assert path.shape == (1, 1, *interface.action.shape) and np.isfinite(path).all()
+best = values.argmax(1)[0]
+assert np.array_equal(path[0, 0], candidates[0, best])
+"""
+
+
+@pytest.mark.parametrize("folder", sorted(PRETRAINED.glob("*/policy.onnx")), ids=lambda file: file.parent.name)
+def test_runs_without_torch(folder):
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], capture_output=True, text=True, cwd=PRETRAINED.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert (folder.parent / "README.md").exists(), "a pretrained policy needs its card"
+
+
+def test_the_small_navdp_is_there_and_knows_robots():
+    policy = OnnxPolicy(OnnxConfig(str(PRETRAINED / "navdp"), 1))
+    assert policy.interface.field("robot").names == ROBOT
+    assert policy.interface.action.shape == (24, 3)
