@@ -150,7 +150,7 @@ class NavDP(Policy):
         memory = self.map.initial(batch) if self.map else {}
         if self.config.rgb_frames:
             size = self.config.image_size
-            memory["rgb"] = torch.zeros(batch, self.config.rgb_frames, 3, size, size)
+            memory["rgb_history"] = torch.zeros(batch, self.config.rgb_frames, 3, size, size)
         return memory
 
     def noise_shape(self) -> tuple[int, ...]:
@@ -169,7 +169,7 @@ class NavDP(Policy):
             frame = _square(observation["rgb"].permute(0, 3, 1, 2).float() / 255.0, self.config.image_size)
             mean, std = frame.new_tensor([0.485, 0.456, 0.406]), frame.new_tensor([0.229, 0.224, 0.225])
             frame = (frame - mean[:, None, None]) / std[:, None, None]
-            after["rgb"] = inputs["rgb"] = torch.cat([memory["rgb"][:, 1:], frame[:, None]], dim=1)
+            after["rgb_history"] = inputs["rgb"] = torch.cat([memory["rgb_history"][:, 1:], frame[:, None]], dim=1)
         return inputs, after
 
     # The network

@@ -46,6 +46,8 @@ def export(policy: Policy, folder: Path, extra: dict[str, str] | None = None) ->
     names = [*observation, *memory, "noise"]
     inputs = (*observation.values(), *memory.values(), torch.randn(2, *policy.noise_shape()))
     outputs = [*OUTPUTS, *(f"next_{name}" for name in memory)]
+    if len(set(names)) != len(names):
+        raise NotSupportedError(f"inputs of a graph need names of their own, got {names}; rename what stands twice")
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{FILE}.tmp"
     batch = torch.export.Dim("batch", min=1, max=4096)

@@ -47,7 +47,7 @@ def test_paper_preset_has_the_published_sizes():
         plan = policy.plan(observation, policy.initial_memory(1))
     assert seen["memory"] + 1 == 132
     assert plan.candidates.shape == (1, 16, 24, 3)
-    assert plan.memory["rgb"].shape == (1, 8, 3, 224, 224)
+    assert plan.memory["rgb_history"].shape == (1, 8, 3, 224, 224)
 
 
 def test_values_of_paths_by_hand():
