@@ -34,10 +34,7 @@ KERNELS = {
     "sim/navigation/export.py _merge",
     "sim/navigation/fields.py _spill",
     "sim/navigation/fields.py clearance",
-    "sim/navigation/pool.py _distance",
     "sim/navigation/scenes/canvas.py insert",
-    "sim/sensors/caster.py _finish",
-    "sim/sensors/caster.py _walk",
 }
 """Compiled loops over cells that are long or branch more than ten ways, since a call in them costs. The list only shrinks."""
 PRINTING = re.compile(r"robot/[^/]+\.py$|robot/examples/|/bench/")

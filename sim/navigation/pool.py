@@ -1,10 +1,10 @@
 """Scenes of many worlds in one block of memory, laid out for the compiled sensors."""
 
 import numpy as np
-from numba import njit
+from scipy import ndimage
 
 from robot.core.errors import SceneError
-from sim.navigation.scene import LAYERS, Scene
+from sim.navigation.scene import LAYERS, Z_STEP, Scene
 
 SKIP_CAP = 40
 """Largest empty-space distance stored, in cells (2 m): the jump a ray takes there already costs next to nothing."""
@@ -18,6 +18,7 @@ class ScenePool:
         colours: uint8 (S, N, N, LAYERS).
         skip: uint8 (S, N, N), Chebyshev distance in cells to the nearest cell that is not empty, capped.
         ceiling: float32 (S,) [m].
+        top: float32 (S,), of the highest solid [m].
         shape: int32 (S, 2), rows and columns in use.
     """
 
@@ -25,6 +26,7 @@ class ScenePool:
         self.cells = np.zeros((slots, cells, cells), np.uint64)
         self.colours = np.zeros((slots, cells, cells, LAYERS), np.uint8)
         self.skip = np.zeros((slots, cells, cells), np.uint8)
+        self.top = np.zeros(slots, np.float32)
         self.ceiling = np.full(slots, np.inf, np.float32)
         self.shape = np.zeros((slots, 2), np.int32)
 
@@ -44,36 +46,14 @@ class ScenePool:
         self.cells[slot] = 0
         self.cells[slot, :ny, :nx] = words
         self.colours[slot, :ny, :nx] = scene.colours
-        _distance(words, self.skip[slot, :ny, :nx])
+        self.skip[slot, :ny, :nx] = _distance(words)
         self.ceiling[slot] = scene.ceiling
+        self.top[slot] = scene.solids.max(initial=0) * Z_STEP
         self.shape[slot] = ny, nx
 
 
-@njit(cache=True, nogil=True)
-def _distance(words: np.ndarray, out: np.ndarray) -> None:  # noqa: C901
-    """Chebyshev distance transform by two passes, exact."""
-    ny, nx = words.shape
-    for y in range(ny):
-        for x in range(nx):
-            d = 0 if words[y, x] != 0 else SKIP_CAP
-            if d and y > 0:
-                d = min(d, out[y - 1, x] + 1)
-                if x > 0:
-                    d = min(d, out[y - 1, x - 1] + 1)
-                if x < nx - 1:
-                    d = min(d, out[y - 1, x + 1] + 1)
-            if d and x > 0:
-                d = min(d, out[y, x - 1] + 1)
-            out[y, x] = d
-    for y in range(ny - 1, -1, -1):
-        for x in range(nx - 1, -1, -1):
-            d = out[y, x]
-            if y < ny - 1:
-                d = min(d, out[y + 1, x] + 1)
-                if x > 0:
-                    d = min(d, out[y + 1, x - 1] + 1)
-                if x < nx - 1:
-                    d = min(d, out[y + 1, x + 1] + 1)
-            if x < nx - 1:
-                d = min(d, out[y, x + 1] + 1)
-            out[y, x] = d
+def _distance(words: np.ndarray) -> np.ndarray:
+    """Chebyshev distance (ny, nx) to the nearest cell that is not empty, in cells, capped."""
+    if not words.any():
+        return np.full(words.shape, SKIP_CAP)
+    return np.minimum(ndimage.distance_transform_cdt(words == 0, metric="chessboard"), SKIP_CAP)
