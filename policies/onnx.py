@@ -63,8 +63,24 @@ def export(policy: Policy, folder: Path, extra: dict[str, str] | None = None) ->
     }
     program.model.metadata_props.update(meta)
     program.save(str(draft), external_data=False)
+    strip(draft)
     os.replace(draft, folder / FILE)
     return folder / FILE
+
+
+def strip(file: Path) -> None:
+    """Remove what the exporter notes of its own work, stack traces with paths above all: a third of the file."""
+    import onnx
+
+    model = onnx.load(file)
+    for graph in (model.graph, *model.functions):
+        for part in (*graph.node, *graph.value_info):
+            del part.metadata_props[:]
+            part.doc_string = ""
+    for part in (*model.graph.input, *model.graph.output, *model.graph.initializer, model.graph):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save(model, file)
 
 
 def parity(policy: Policy, file: Path, batch: int = 3, seed: int = 0) -> float:

@@ -36,6 +36,12 @@ def test_runs_without_torch(folder):
     assert (folder.parent / "README.md").exists(), "a pretrained policy needs its card"
 
 
+@pytest.mark.parametrize("folder", sorted(PRETRAINED.glob("*/policy.onnx")), ids=lambda file: file.parent.name)
+def test_tells_nothing_of_the_machine_it_was_made_on(folder):
+    content = folder.read_bytes()
+    assert not [word for word in (b"site-packages", b'File "', b"/home/", b".py") if word in content]
+
+
 def test_the_small_navdp_is_there_and_knows_robots():
     policy = OnnxPolicy(OnnxConfig(str(PRETRAINED / "navdp"), 1))
     assert policy.interface.field("robot").names == ROBOT
