@@ -1,6 +1,6 @@
 """Milliseconds of one NavDP decision for one robot, 16 candidates, one thread: onnxruntime beside torch on the same inputs.
 
-    python -m tests.bench.bench_policy [run folder or folder with policy.onnx]
+python -m tests.bench.bench_policy [run folder or folder with policy.onnx]
 """
 
 import json
