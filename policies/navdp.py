@@ -2,12 +2,13 @@
 
 Depth, RGB history and the goals of all tasks become tokens; a transformer decoder denoises n paths of T waypoints
 (dx, dy, dtheta) over one shared memory; the same decoder values them and the best is driven. Beyond the paper, each by
-config: a rolling local map as memory, the robot's body as a token, rectified flow, a critic trained on the policy's own
-samples and on progress along the true cost-to-go.
+config: a rolling local map as memory, the body's clearance in that map looked up along every path, the robot's body as a
+token, rectified flow, a critic trained on the policy's own samples and on progress along the true cost-to-go.
 """
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +17,24 @@ from torch import Tensor, nn
 from policies.generative import Generative, GenerativeConfig
 from policies.navdp_critic import CriticConfig, path_values, positions, rotated
 from policies.nn.encoders import ConvTokens, ViT
-from policies.nn.local_map import LocalMap, LocalMapConfig
+from policies.nn.local_map import CLEARANCE, FREE, SOLID, LocalMap, LocalMapConfig, look_up
 from policies.nn.transformer import Decoder, DecoderLayer, EncoderLayer, sinusoid
 from policies.policy import Memory, Observation, Plan, Policy
 from robot.core.errors import ConfigError
 from robot.core.interface import Interface
 
 Inputs = dict[str, Tensor]
-Condition = list[tuple[Tensor, Tensor]]
+
+
+class Scene(NamedTuple):
+    """What paths are generated and valued in, computed once for all of them."""
+
+    condition: list[tuple[Tensor, Tensor]]
+    """Keys and values of the memory tokens, a pair a layer of the decoder."""
+    goals: int
+    """How many of the memory tokens, in front, tell of goals."""
+    views: tuple[tuple[Tensor, float], ...]
+    """Robot-centred views (B, C, V, V) to look up waypoints in, each with its cell size [m]."""
 
 
 class Encoder(Enum):
@@ -57,6 +68,8 @@ class NavDPConfig:
     """RGB frames remembered, 0 for a policy without RGB."""
     map: LocalMapConfig | None
     """The rolling local map, or null to do without."""
+    look_up: bool
+    """Add what the local map says at a path's waypoints to the path's tokens."""
     goal_slots: int
     """Goal tokens; the paper repeats goals over 3 slots."""
     image_goal: bool
@@ -101,6 +114,8 @@ class NavDP(Policy):
                 f"policy.patch={config.patch} must divide the horizon {self.horizon}; "
                 f"policy.scale must have {self.action_size} values"
             )
+        if config.look_up and not config.map:
+            raise ConfigError("policy.look_up=true looks waypoints up in the local map: with policy.map=null set it to false")
         width = config.width
         self.generative = Generative.of(config.generative)
         self.register_buffer("scale", torch.tensor(config.scale), persistent=False)
@@ -116,6 +131,8 @@ class NavDP(Policy):
             self.fusion_out = nn.Linear(width, width)
         self.embed = nn.Linear(self.action_size * config.patch, width)
         self.position = nn.Parameter(0.02 * torch.randn(1, 1, self.horizon // config.patch, width))
+        if config.look_up:
+            self.feel = nn.Linear((3 + bool(config.map and config.map.near_cells)) * config.patch, width)
         self.decoder = Decoder(width, config.heads, config.layers, config.hidden, config.dropout)
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.action_head = nn.Linear(width, self.action_size * config.patch)
@@ -131,7 +148,7 @@ class NavDP(Policy):
         if self.rgb_encoder is not None:
             self.rgb_encoder.requires_grad_(False)
         if config.map:
-            self.map_encoder = ConvTokens(3, (config.map.view_cells,) * 2, stem[1:])
+            self.map_encoder = ConvTokens(LocalMap.channels, (config.map.view_cells,) * 2, stem[1:])
         self.goal_encoder = nn.Linear(8, width)
         if config.image_goal:
             self.goal_image_encoder = ViT(6, size, width) if vit else ConvTokens(2, (image[0], image[1]), stem)
@@ -164,7 +181,8 @@ class NavDP(Policy):
             inputs["goal_image"] = observation["goal_image"]
         after: Memory = {}
         if self.map:
-            inputs["view"], after = self.map.update(memory, observation)
+            views, after = self.map.update(memory, observation)
+            inputs.update(views)
         if self.config.rgb_frames:
             frame = _square(observation["rgb"].permute(0, 3, 1, 2).float() / 255.0, self.config.image_size)
             mean, std = frame.new_tensor([0.485, 0.456, 0.406]), frame.new_tensor([0.229, 0.224, 0.225])
@@ -226,60 +244,82 @@ class NavDP(Policy):
         pair = torch.cat([picture[:, None] / self.config.max_range, depth], dim=1)
         return self.goal_image_encoder(pair).mean(1, keepdim=True)
 
-    def denoise(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def scene(self, inputs: Inputs) -> Scene:
+        """The scene of prepared inputs."""
+        tokens, goals = self.encode(inputs)
+        views: tuple[tuple[Tensor, float], ...] = ()
+        if self.config.look_up and self.config.map:
+            names = [("view", self.config.map.view_resolution), ("near", self.config.map.resolution)]
+            views = tuple((inputs[name], size) for name, size in names if name in inputs)
+        return Scene(self.decoder.remember(tokens), goals, views)
+
+    def _path_tokens(self, x: Tensor, scene: Scene, frozen: bool = False) -> Tensor:
+        """Tokens (B, n, T / patch, width) of scaled paths x (B, n, T, A); `frozen` keeps their embedding from learning."""
+        weight, bias = self.embed.weight, self.embed.bias
+        if frozen:
+            weight, bias = weight.detach(), bias.detach()
+        tokens = F.linear(self._patches(x), weight, bias) + self.position
+        if not scene.views:
+            return tokens
+        points = positions(x / self.scale)
+        seen = [look_up(view, points, size) for view, size in scene.views]
+        seen[0] = seen[0][..., [SOLID, FREE, CLEARANCE]]
+        return tokens + self.feel(self._patches(torch.cat(seen, dim=-1)))
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """(B, n, T, C) to (B, n, T / patch, patch * C)."""
+        return x.unflatten(2, (-1, self.config.patch)).flatten(3)
+
+    def denoise(self, x: Tensor, t: Tensor, scene: Scene) -> Tensor:
         """The generator's network: scaled paths x (B, n, T, A) at times t (B, n); output like x."""
-        tokens = self.embed(x.unflatten(2, (-1, self.config.patch)).flatten(3)) + self.position
+        tokens = self._path_tokens(x, scene)
         step = self.time(sinusoid(t.flatten(), self.config.width)).unflatten(0, t.shape)
         first = step[:, 0] if self.config.step_token else None
         if first is None:
             tokens = tokens + step[:, :, None]
-        y = self.decoder(tokens, condition, first, self.config.causal)
+        y = self.decoder(tokens, scene.condition, first, self.config.causal)
         return self.action_head(y).unflatten(3, (self.config.patch, -1)).flatten(2, 3)
 
-    def value(self, x: Tensor, condition: Condition, goals: int) -> Tensor:
+    def value(self, x: Tensor, scene: Scene) -> Tensor:
         """Values (B, n) of scaled clean paths x (B, n, T, A)."""
-        weight, bias = self.embed.weight.detach(), self.embed.bias.detach()
-        tokens = F.linear(x.unflatten(2, (-1, self.config.patch)).flatten(3), weight, bias) + self.position + self.critic_mark
+        tokens = self._path_tokens(x, scene, frozen=True) + self.critic_mark
         mask = None
         if self.config.critic.goal_agnostic:
-            length = condition[0][0].shape[2]
+            length = scene.condition[0][0].shape[2]
             mask = torch.zeros(1, 1, 1, length, device=x.device)
-            mask[..., :goals] = -torch.inf
-        return self.critic_head(self.decoder(tokens, condition, mask=mask).mean(2))[..., 0]
+            mask[..., : scene.goals] = -torch.inf
+        return self.critic_head(self.decoder(tokens, scene.condition, mask=mask).mean(2))[..., 0]
 
     # What a policy does
 
     def decide(self, inputs: Inputs, memory: Memory, noise: Tensor | None = None) -> Plan:
         if noise is None:
             noise = torch.randn(inputs["goal"].shape[0], *self.noise_shape())
-        tokens, goals = self.encode(inputs)
-        condition = self.decoder.remember(tokens)
-        x = self._generate(condition, noise)
-        values = self.value(x, condition, goals)
+        scene = self.scene(inputs)
+        x = self._generate(scene, noise)
+        values = self.value(x, scene)
         candidates = x / self.scale
         best = values.argmax(1) if self.config.choose else torch.zeros_like(values[:, 0], dtype=torch.long)
         chosen = torch.gather(candidates, 1, best[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))
         return Plan(chosen, memory, candidates, values)
 
-    def _generate(self, condition: Condition, noise: Tensor) -> Tensor:
+    def _generate(self, scene: Scene, noise: Tensor) -> Tensor:
         batch, n = noise.shape[:2]
         flat = self.generative.sample(
-            lambda x, t: self.denoise(x.unflatten(0, (batch, n)), t.unflatten(0, (batch, n)), condition).flatten(0, 1),
+            lambda x, t: self.denoise(x.unflatten(0, (batch, n)), t.unflatten(0, (batch, n)), scene).flatten(0, 1),
             noise.flatten(0, 1),
         )
         return flat.unflatten(0, (batch, n))
 
     def sample(self, observation: Observation, n: int, noise: Tensor | None = None) -> Tensor:
         inputs, _ = self.prepare(observation, self.initial_memory(observation["goal"].shape[0]))
-        tokens, _ = self.encode(inputs)
         if noise is None:
-            noise = torch.randn(tokens.shape[0], n, self.horizon, self.action_size)
-        return self._generate(self.decoder.remember(tokens), noise) / self.scale
+            noise = torch.randn(observation["goal"].shape[0], n, self.horizon, self.action_size)
+        return self._generate(self.scene(inputs), noise) / self.scale
 
     def score(self, observation: Observation, candidates: Tensor) -> Tensor:
         inputs, _ = self.prepare(observation, self.initial_memory(observation["goal"].shape[0]))
-        tokens, goals = self.encode(inputs)
-        return self.value(candidates * self.scale, self.decoder.remember(tokens), goals)
+        return self.value(candidates * self.scale, self.scene(inputs))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses on prepared inputs with expert paths.
@@ -291,23 +331,22 @@ class NavDP(Policy):
         config, action = self.config, batch["action"]
         given = batch["goal_given"] * (torch.rand(action.shape[0], 1) >= config.drop_goal)
         inputs = {**batch, "goal_given": given}
-        tokens, goals = self.encode(inputs)
-        condition = self.decoder.remember(tokens)
+        scene = self.scene(inputs)
         clean = (action * self.scale)[:, None].expand(-1, config.noise_levels, -1, -1)
         flat = clean.flatten(0, 1)
         t = self.generative.times(len(flat)).to(flat)
         x, target = self.generative.corrupt(flat, torch.randn_like(flat), t)
         shape = clean.shape[:2]
-        output = self.denoise(x.unflatten(0, shape), t.unflatten(0, shape), condition).flatten(0, 1)
+        output = self.denoise(x.unflatten(0, shape), t.unflatten(0, shape), scene).flatten(0, 1)
         losses = {"generator": F.mse_loss(output, target)}
         recovered = self.generative.recover(x, output, t)
         error = positions(recovered / self.scale) - positions(flat / self.scale)
         losses["position"] = (error.abs() * (1 - t)[:, None, None]).mean()
-        losses["critic"] = self._critic_loss(batch, given, condition, goals)
+        losses["critic"] = self._critic_loss(batch, given, scene)
         losses["loss"] = losses["generator"] + config.position_loss * losses["position"] + config.critic_loss * losses["critic"]
         return losses
 
-    def _critic_loss(self, batch: dict[str, Tensor], given: Tensor, condition: Condition, goals: int) -> Tensor:
+    def _critic_loss(self, batch: dict[str, Tensor], given: Tensor, scene: Scene) -> Tensor:
         config = self.config.critic
         paths = [batch["action"][:, None], rotated(batch["action"], config.negative_angle)[:, None]]
         if config.own_samples:
@@ -315,7 +354,7 @@ class NavDP(Policy):
         candidates = torch.cat(paths, dim=1)
         with torch.no_grad():
             target = path_values(config, candidates, batch, given[:, 0] + given[:, 1] > 0.5)
-        return F.mse_loss(self.value(candidates * self.scale, condition, goals), target)
+        return F.mse_loss(self.value(candidates * self.scale, scene), target)
 
     def export(self) -> nn.Module:
         return Exported(self)

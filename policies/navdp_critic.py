@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from policies.nn.local_map import look_up
 
 
 class Target(Enum):
@@ -49,11 +50,9 @@ def rotated(action: Tensor, angle: float) -> Tensor:
     return torch.stack([c * dx - s * dy, s * dx + c * dy, heading], dim=-1)
 
 
-def lookup(crop: Tensor, points: Tensor, resolution: float) -> Tensor:
-    """Bilinear values (B, n, T) of robot-centred crops (B, V, V) at points (B, n, T, 2) [m]; the border extends outwards."""
-    half = 0.5 * (crop.shape[-1] - 1) * resolution
-    grid = points.flip(-1) / half
-    return F.grid_sample(crop[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
+def _at(crop: Tensor, points: Tensor, resolution: float) -> Tensor:
+    """Values (B, n, T) of robot-centred crops (B, V, V) at points (B, n, T, 2) [m]."""
+    return look_up(crop[:, None], points, resolution)[..., 0]
 
 
 def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], goal_known: Tensor) -> Tensor:
@@ -68,17 +67,17 @@ def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], g
     - risk / 4 * mean closeness, where closeness falls from 1 at contact to 0 at safe_distance.
     """
     points = positions(paths)
-    d = lookup(batch["clearance"], points, config.resolution)
+    d = _at(batch["clearance"], points, config.resolution)
     if config.target is Target.paper:
         near = (d < config.safe_distance).to(d.dtype).mean(-1)
         return config.gamma * (d[..., -1] - d[..., 0]) - config.risk * near
-    start = lookup(batch["clearance"], torch.zeros_like(points[:, :1, :1]), config.resolution)
+    start = _at(batch["clearance"], torch.zeros_like(points[:, :1, :1]), config.resolution)
     radius = torch.minimum(batch["robot"][:, 0, None, None], start - 0.02)
-    middle = lookup(batch["clearance"], points - 0.5 * paths[..., :2], config.resolution)
+    middle = _at(batch["clearance"], points - 0.5 * paths[..., :2], config.resolution)
     free = (torch.minimum(d, middle) > radius).to(d.dtype).cumprod(-1)
     reach = free.mean(-1)
     last = (free.sum(-1, keepdim=True) - 1).clamp(min=0).long()
-    gained = -lookup(batch["cost"], points, config.resolution)
+    gained = -_at(batch["cost"], points, config.resolution)
     gained = torch.where(goal_known[:, None, None], gained, points.norm(dim=-1))
     gained = torch.gather(gained, -1, last)[..., 0] * (reach > 0)
     closeness = (1 - (d - batch["robot"][:, 0, None, None]) / config.safe_distance).clamp(0, 1) * free

@@ -2,9 +2,12 @@
 
 The map is aligned with the axes of the odometry frame and moves with the robot by whole cells, so nothing blurs as it
 turns. It has no parameters: what it makes of an observation can be stored and trained on as if it were an input.
-Channels: solid at the robot's height, seen free, visited by the robot; all in [0, 1].
+Channels: solid at the robot's height, seen free, visited by the robot; all in [0, 1]. Views add the clearance that the
+robot's body has to what is solid: a distance varies slowly, so a coarse grid still tells a door that fits from one that
+does not.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policies.nn.deproject import points_b
+from robot.core.errors import ConfigError
 
-SOLID, FREE, VISITED = range(3)
+SOLID, FREE, VISITED, CLEARANCE = range(4)
+THRESHOLD = 0.3
+"""What is solid for the clearance: half of what one hit leaves in a fresh cell."""
 
 
 @dataclass
@@ -25,7 +31,11 @@ class LocalMapConfig:
     view_cells: int
     """Side of the robot-centred view given to the network, in cells."""
     view_resolution: float
-    """Edge of a cell of the view [m]."""
+    """Edge of a cell of the view, a multiple of the map's [m]."""
+    near_cells: int
+    """Side of a second view, of clearance alone at the map's resolution, in cells; 0 for none."""
+    reach: float
+    """Clearance is measured up to this distance from the body [m]."""
     hit: float
     """How far one hit pulls a cell towards solid, in (0, 1]."""
     clear: float
@@ -35,26 +45,38 @@ class LocalMapConfig:
 
 
 class LocalMap(nn.Module):
-    """`update` folds one observation into the memory and renders the robot-centred view of it."""
+    """`update` folds one observation into the memory and renders robot-centred views of it."""
+
+    channels = 4
 
     def __init__(self, config: LocalMapConfig, max_range: float) -> None:
         super().__init__()
         self.config = config
         self.max_range = max_range
-        side = (torch.arange(config.view_cells) - 0.5 * (config.view_cells - 1)) * config.view_resolution
-        self.register_buffer("view", torch.stack(torch.meshgrid(side, side, indexing="ij"), -1), persistent=False)
+        self.pool = round(config.view_resolution / config.resolution)
+        if abs(self.pool * config.resolution - config.view_resolution) > 1e-6 or config.cells % (2 * self.pool):
+            raise ConfigError(
+                f"policy.map: view_resolution={config.view_resolution} must be a multiple of resolution={config.resolution}, "
+                f"and cells={config.cells} of twice their ratio"
+            )
+        self.register_buffer("view", _square_grid(config.view_cells, config.view_resolution), persistent=False)
+        self.register_buffer("near", _square_grid(config.near_cells, config.resolution), persistent=False)
         self.register_buffer("index", torch.arange(config.cells), persistent=False)
 
     def initial(self, batch: int) -> dict[str, Tensor]:
         n = self.config.cells
         return {"map": torch.zeros(batch, 3, n, n), "origin": torch.zeros(batch, 2)}
 
-    def update(self, memory: dict[str, Tensor], observation: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """View (B, 3, V, V), rows along x_b, columns along y_b, and the next memory.
+    def update(self, memory: dict[str, Tensor], observation: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Views and the next memory.
 
         Args:
             memory: map (B, 3, n, n), rows along x of odom; origin (B, 2), the cell of the odom frame in its middle.
             observation: depth (B, H, W), odometry (B, 3), robot (B, 11).
+
+        Returns:
+            `view` (B, 4, V, V), rows along x_b, columns along y_b; `near` (B, 1, N, N), its clearance channel in the map's
+            resolution, where near_cells is not 0. Clearance is in units of `reach`, at most 1, negative where the body touches.
         """
         config, odometry, robot = self.config, observation["odometry"], observation["robot"]
         origin = torch.floor(odometry[:, :2] / config.resolution)
@@ -71,7 +93,23 @@ class LocalMap(nn.Module):
         known = torch.maximum(grid[:, FREE], (free & ~hit).float())
         visited = torch.maximum(grid[:, VISITED] * config.forget, self._under(odometry, robot, origin).float())
         grid = torch.stack([solid, known, visited], dim=1)
-        return self._render(grid, odometry, origin), {"map": grid, "origin": origin}
+        return self._views(grid, odometry, origin, robot[:, 0]), {"map": grid, "origin": origin}
+
+    def _views(self, grid: Tensor, odometry: Tensor, origin: Tensor, radius: Tensor) -> dict[str, Tensor]:
+        config, k = self.config, self.pool
+        pooled = torch.cat([F.max_pool2d(grid[:, :1], k), F.avg_pool2d(grid[:, 1:], k)], dim=1)
+        view = self._render(pooled, self.view, odometry, origin)
+        views = {"view": torch.cat([view, self._clearance(view[:, :1], radius, config.view_resolution)], dim=1)}
+        if config.near_cells:
+            near = self._render(grid[:, :1], self.near, odometry, origin)
+            views["near"] = self._clearance(near, radius, config.resolution)
+        return views
+
+    def _clearance(self, solid: Tensor, radius: Tensor, resolution: float) -> Tensor:
+        """Room (B, 1, V, V) between the body and the nearest solid cell, in units of `reach`."""
+        reach = self.config.reach
+        distance = distance_to(solid[:, 0] > THRESHOLD, math.ceil((reach + 0.4) / resolution)) * resolution
+        return ((distance - radius[:, None, None]) / reach).clamp(max=1.0)[:, None]
 
     def _points(self, depth: Tensor, robot: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         points, valid = points_b(depth, robot)
@@ -134,12 +172,41 @@ class LocalMap(nn.Module):
         offset = self._cells(origin) - odometry[:, None, None, :2]
         return (offset * offset).sum(-1) < (robot[:, 0] ** 2)[:, None, None]
 
-    def _render(self, grid: Tensor, odometry: Tensor, origin: Tensor) -> Tensor:
+    def _render(self, grid: Tensor, view: Tensor, odometry: Tensor, origin: Tensor) -> Tensor:
+        """Bilinear values (B, C, V, V) of a grid that covers the map's square, at robot-centred points view (V, V, 2) [m]."""
         n = self.config.cells
         cosine, sine = odometry[:, 2].cos()[:, None, None], odometry[:, 2].sin()[:, None, None]
-        x = cosine * self.view[..., 0] - sine * self.view[..., 1] + odometry[:, 0, None, None]
-        y = sine * self.view[..., 0] + cosine * self.view[..., 1] + odometry[:, 1, None, None]
+        x = cosine * view[..., 0] - sine * view[..., 1] + odometry[:, 0, None, None]
+        y = sine * view[..., 0] + cosine * view[..., 1] + odometry[:, 1, None, None]
         low = self._centre(origin)
         row = (x / self.config.resolution - low[:, 0, None, None]) * (2.0 / n) - 1.0
         col = (y / self.config.resolution - low[:, 1, None, None]) * (2.0 / n) - 1.0
         return F.grid_sample(grid, torch.stack([col, row], dim=-1), mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _square_grid(cells: int, resolution: float) -> Tensor:
+    """Centres (cells, cells, 2) of a square of cells around the origin [m]."""
+    side = (torch.arange(cells) - 0.5 * (cells - 1)) * resolution
+    return torch.stack(torch.meshgrid(side, side, indexing="ij"), -1)
+
+
+def distance_to(solid: Tensor, limit: int) -> Tensor:
+    """Euclidean distance (B, H, W) from each cell to the nearest solid one, in cells, at most `limit`.
+
+    Exact below the limit, by one pass of lower envelopes along each axis; of plain minima, so that it exports.
+    """
+    squared = torch.where(solid, 0.0, float(limit * limit))
+    for axis in (1, 2):
+        size = squared.shape[axis]
+        padded = F.pad(squared, (limit, limit, 0, 0) if axis == 2 else (0, 0, limit, limit), value=float(limit * limit))
+        for k in range(1, limit):
+            sides = torch.minimum(padded.narrow(axis, limit - k, size), padded.narrow(axis, limit + k, size))
+            squared = torch.minimum(squared, sides + float(k * k))
+    return squared.sqrt()
+
+
+def look_up(view: Tensor, points: Tensor, resolution: float) -> Tensor:
+    """Bilinear values (B, n, T, C) of robot-centred views (B, C, V, V) at points (B, n, T, 2) [m]; the border extends outwards."""
+    half = 0.5 * (view.shape[-1] - 1) * resolution
+    values = F.grid_sample(view, points.flip(-1) / half, mode="bilinear", padding_mode="border", align_corners=True)
+    return values.permute(0, 2, 3, 1)

@@ -139,7 +139,8 @@ def test_the_map_remembers_a_wall_that_left_the_view():
     observation["robot"] = torch.tensor([[0.25, 0.45, 0.3, 0.0, 1.5708, 0.8, 1.5, 1.0, 4.0, 0.0, 0.0]])
     observation["odometry"] = torch.zeros(1, 3)
     observation["depth"] = torch.full((1, 48, 64), 2.0)
-    view, memory = policy.map.update(policy.initial_memory(1), observation)
+    views, memory = policy.map.update(policy.initial_memory(1), observation)
+    view = views["view"]
 
     def around(view: torch.Tensor, channel: int, ahead: float) -> float:
         row = round(ahead / 0.1 + 31.5)
@@ -150,7 +151,7 @@ def test_the_map_remembers_a_wall_that_left_the_view():
     assert around(view, 2, 0.0) == pytest.approx(1.0)
     observation["odometry"] = torch.tensor([[0.0, 0.0, torch.pi]])
     observation["depth"] = torch.zeros(1, 48, 64)
-    view, _ = policy.map.update(memory, observation)
+    view = policy.map.update(memory, observation)[0]["view"]
     assert around(view, 0, -2.0) > 0.3, "after half a turn the wall is behind"
     assert around(view, 0, 2.0) < 0.1
 
