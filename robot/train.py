@@ -32,10 +32,9 @@ def main(cfg: DictConfig) -> None:
     seed_weights(cfg.seed)
     policy = build(cfg.policy, "policy", interface=env.interface)
     trainer = build(cfg.trainer, "trainer")
-    trainer.fit(policy, source, run, cfg.seed)
-
     test = build(OmegaConf.merge(cfg.env, cfg.test), "env")
     evaluator = build(cfg.evaluator, "evaluator")
+    trainer.fit(policy, source, run, cfg.seed, lambda actor: evaluator.quick(actor, test, cfg.trainer.evaluate_episodes))
     lines = []
     for other in [name, *cfg.baselines]:
         player = policy if other == name else runs.baseline(other, test, policy)

@@ -206,7 +206,7 @@ def distance_to(solid: Tensor, limit: int) -> Tensor:
 
 
 def look_up(view: Tensor, points: Tensor, resolution: float) -> Tensor:
-    """Bilinear values (B, n, T, C) of robot-centred views (B, C, V, V) at points (B, n, T, 2) [m]; the border extends outwards."""
+    """Bilinear values (B, n, T, C) of robot-centred views (B, C, V, V) at points (B, n, T, 2) [m]; the border extends."""
     half = 0.5 * (view.shape[-1] - 1) * resolution
     values = F.grid_sample(view, points.flip(-1) / half, mode="bilinear", padding_mode="border", align_corners=True)
     return values.permute(0, 2, 3, 1)

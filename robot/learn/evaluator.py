@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,12 @@ class Evaluator:
         table = [rows[e] for e in sorted(rows)]
         values = {name: np.array([row[name] for row in table]) for name in table[0]}
         return Report(values, getattr(env, "labels", {}), self._latency(policy, observation), recorder.traces)
+
+    def quick(self, policy: Any, env: Env, episodes: int) -> dict[str, float]:
+        """Means for a curve during training, {"eval/<measure>": …}, over other episodes than `run` plays."""
+        config = replace(self.config, episodes=episodes, seed=self.config.seed + 1, videos=0, latency_plans=0)
+        metrics = Evaluator(config).run(policy, env, quiet=True).metrics()
+        return {f"eval/{name}": metrics[name]["mean"] for name in ("success", "spl", "collision") if name in metrics}
 
     def _noise(self, policy: Any, env: Env) -> torch.Tensor | None:
         shape = policy.noise_shape()

@@ -38,7 +38,9 @@ class TrainerConfig:
     checkpoint_every: int
     """Updates between two checkpoints."""
     evaluate_every: int
-    """Updates between two evaluations, 0 for none."""
+    """Updates between two short evaluations for the success curve, 0 for none."""
+    evaluate_episodes: int
+    """Episodes of such an evaluation."""
     threads: int
     """Torch threads, 0 for all cores."""
 
@@ -90,12 +92,12 @@ class Trainer:
                 _average(average, policy, config.average, step)
                 self._report(losses, log, step + 1)
                 bar.update(task, advance=1, loss=float(losses["loss"]))
-                if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                    checkpoint.save(run, step + 1, policy, average, optimizer)
-                    source.saved(step + 1)
                 if evaluate and config.evaluate_every and (step + 1) % config.evaluate_every == 0:
                     actor.load_state_dict(average)
                     log.write(step + 1, evaluate(actor.eval()))
+                if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                    checkpoint.save(run, step + 1, policy, average, optimizer)
+                    source.saved(step + 1)
         policy.load_state_dict(average)
         return policy.eval()
 
