@@ -193,15 +193,15 @@ def _square_grid(cells: int, resolution: float) -> Tensor:
 def distance_to(solid: Tensor, limit: int) -> Tensor:
     """Euclidean distance (B, H, W) from each cell to the nearest solid one, in cells, at most `limit`.
 
-    Exact below the limit, by one pass of lower envelopes along each axis; of plain minima, so that it exports.
+    Exact below the limit: a lower envelope of parabolas along each axis in turn, over a window of `limit` cells either way.
     """
-    squared = torch.where(solid, 0.0, float(limit * limit))
-    for axis in (1, 2):
-        size = squared.shape[axis]
-        padded = F.pad(squared, (limit, limit, 0, 0) if axis == 2 else (0, 0, limit, limit), value=float(limit * limit))
-        for k in range(1, limit):
-            sides = torch.minimum(padded.narrow(axis, limit - k, size), padded.narrow(axis, limit + k, size))
-            squared = torch.minimum(squared, sides + float(k * k))
+    offsets = torch.arange(-limit, limit + 1, device=solid.device)
+    most = float(limit * limit)
+    squared = torch.where(solid, 0.0, most)
+    for _ in range(2):
+        window = torch.arange(squared.shape[1], device=solid.device)[None] + offsets[:, None] + limit
+        padded = F.pad(squared, (0, 0, limit, limit), value=most)
+        squared = (padded[:, window] + (offsets * offsets)[:, None, None]).amin(1).clamp(max=most).transpose(1, 2)
     return squared.sqrt()
 
 
