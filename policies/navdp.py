@@ -97,7 +97,7 @@ class NavDPConfig:
     position_loss: float
     """Weight of the error of cumulated positions beside the generator's own loss."""
     critic_loss: float
-    """Weight of the critic's loss."""
+    """Weight of the critic's loss; 0 trains none, which asks for choose=false."""
     generative: GenerativeConfig
     """How paths are drawn from noise."""
     critic: CriticConfig
@@ -114,6 +114,8 @@ class NavDP(Policy):
                 f"policy.patch={config.patch} must divide the horizon {self.horizon}; "
                 f"policy.scale must have {self.action_size} values"
             )
+        if config.choose and not config.critic_loss:
+            raise ConfigError("policy.critic_loss=0 trains no critic to choose by: set policy.choose=false")
         if config.look_up and not config.map:
             raise ConfigError("policy.look_up=true looks waypoints up in the local map: with policy.map=null set it to false")
         width = config.width
@@ -342,12 +344,19 @@ class NavDP(Policy):
         recovered = self.generative.recover(x, output, t)
         error = positions(recovered / self.scale) - positions(flat / self.scale)
         losses["position"] = (error.abs() * (1 - t)[:, None, None]).mean()
-        losses["critic"] = self._critic_loss(batch, given, scene)
-        losses["loss"] = losses["generator"] + config.position_loss * losses["position"] + config.critic_loss * losses["critic"]
+        losses["loss"] = losses["generator"] + config.position_loss * losses["position"]
+        if config.critic_loss:
+            losses["critic"] = self._critic_loss(batch, given, scene)
+            losses["loss"] = losses["loss"] + config.critic_loss * losses["critic"]
         return losses
 
     def _critic_loss(self, batch: dict[str, Tensor], given: Tensor, scene: Scene) -> Tensor:
         config = self.config.critic
+        if "clearance" not in batch:
+            raise ConfigError(
+                "these data do not know the clearance that the critic is taught by; "
+                "train without one: policy.critic_loss=0 policy.choose=false"
+            )
         paths = [batch["action"][:, None], rotated(batch["action"], config.negative_angle)[:, None]]
         if config.own_samples:
             paths.append(batch["proposals"])

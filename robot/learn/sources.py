@@ -1,5 +1,6 @@
 """Sources of training batches. A Source knows where data come from; the Trainer does not.
 
+`Episodes` is a dataset on disk: behaviour cloning of whoever drove.
 `Imitation` is DAgger (Ross et al., 2011; for navigation NavOL, arXiv 2605.11762): it runs the policy itself and lets an
 expert label every state that it visits. Data come in rounds; a round depends on nothing but the seed, its number and the
 policy's weights, and is kept on disk while it is in use, so that an interrupted run goes on with the same numbers.
@@ -18,6 +19,7 @@ from torch import Tensor
 from policies.policy import Memory, Policy
 from robot.core.config import build
 from robot.core.errors import ConfigError
+from robot.data.episodes import EpisodeDataset
 from sim.env import Env
 
 Batch = dict[str, Tensor]
@@ -148,6 +150,64 @@ class Imitation:
         first = own if candidates is None else candidates[:, 0]
         action = torch.where((draw < self.config.random_share).reshape(shape), first, own)
         return torch.where((draw > 1 - self.config.expert_share).reshape(shape), expert, action)
+
+
+@dataclass
+class EpisodesConfig:
+    root: str
+    """Folder of the dataset; `python -m robot.collect` makes one."""
+    batch_size: int
+    """Samples in a batch."""
+
+
+class Episodes:
+    """Recorded episodes in memory; what the policy prepares of each frame, its memory included, is computed once."""
+
+    GROUP = 32
+    """Episodes that are prepared side by side."""
+
+    def __init__(self, config: EpisodesConfig, env: Env) -> None:
+        self.config, self.dataset = config, EpisodeDataset(config.root)
+        self.dataset.require(env.interface)
+        self.columns: dict[str, np.ndarray] = {}
+
+    def open(self, folder: Path, seed: int) -> None:
+        """Use `seed` for the order of samples."""
+        self.seed = seed
+
+    def batch(self, step: int, policy: Policy) -> Batch:
+        """Random frames: prepared inputs and `action`; on the first call the whole dataset is prepared."""
+        if not self.columns:
+            self.columns = self._prepare(policy)
+        rng = np.random.default_rng([self.seed, step, 1])
+        chosen = rng.integers(len(self.columns["action"]), size=self.config.batch_size)
+        return {name: torch.from_numpy(values[chosen].astype(np.float32)) for name, values in self.columns.items()}
+
+    def resume(self, step: int) -> None:
+        """Nothing to do: a batch depends on the seed and the step alone."""
+
+    def saved(self, step: int) -> None:
+        """Nothing to do."""
+
+    @torch.no_grad()
+    def _prepare(self, policy: Policy) -> dict[str, np.ndarray]:
+        order = np.argsort(self.dataset.lengths, kind="stable")
+        parts: dict[str, list[np.ndarray]] = {}
+        for first in range(0, len(order), self.GROUP):
+            group = [self.dataset.episode(int(i)) for i in order[first : first + self.GROUP]]
+            memory = policy.initial_memory(len(group))
+            for t in range(max(len(episode) for episode in group)):
+                rows = [min(t, len(episode) - 1) for episode in group]
+                now = {
+                    name: torch.from_numpy(np.stack([e.observation[name][k] for e, k in zip(group, rows, strict=True)]))
+                    for name in policy.interface.names
+                }
+                inputs, memory = policy.prepare(now, memory)
+                inputs["action"] = torch.from_numpy(np.stack([e.arrays["action"][k] for e, k in zip(group, rows, strict=True)]))
+                running = torch.tensor([t < len(episode) for episode in group])
+                for name, value in inputs.items():
+                    parts.setdefault(name, []).append(_compact(value[running]))
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def reset_memory(policy: Policy, memory: Memory, done: Tensor) -> Memory:

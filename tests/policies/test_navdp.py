@@ -180,6 +180,8 @@ def test_flow_with_the_true_field_transports_noise_to_data_in_one_step():
 def test_a_patch_that_does_not_divide_the_horizon_is_refused():
     with pytest.raises(ConfigError, match=r"policy.look_up=true .* set it to false"):
         make("policy.map=null")
+    with pytest.raises(ConfigError, match=r"policy.critic_loss=0 .* set policy.choose=false"):
+        make("policy.critic_loss=0")
     with pytest.raises(ConfigError, match=r"patch=5 must divide the horizon 24"):
         make("policy.patch=5")
 
