@@ -20,8 +20,8 @@ WORLD = ["env.num_envs=2", "env.families=[hall]", "env.time_limit=4.0"]
 SMALL = ["policy.width=32", "policy.heads=2", "policy.layers=1", "policy.hidden=32", "policy.fusion_hidden=32"]
 TINY = [
     *WORLD, *SMALL, "policy=navdp", "env=navigation", "data=episodes", "policy.candidates=2", "trainer.steps=4",
-    "trainer.log_every=2", "trainer.checkpoint_every=4", "trainer.threads=1", "evaluator.episodes=2", "evaluator.latency_plans=0", "export=false",
-    "data.batch_size=8",
+    "trainer.log_every=2", "trainer.checkpoint_every=4", "trainer.threads=1", "evaluator.episodes=2",
+    "evaluator.latency_plans=0", "export=false", "data.batch_size=8",
 ]  # fmt: skip
 
 
