@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policies.generative import Generative, GenerativeConfig
-from policies.navdp_critic import CriticConfig, path_values, positions, rotated
-from policies.nn.encoders import ConvTokens, ViT
+from policies.navdp_critic import CautionConfig, CriticConfig, closeness, path_values, positions, rotated
+from policies.nn.encoders import ConvTokens, ViT, square
 from policies.nn.local_map import CLEARANCE, FREE, SOLID, LocalMap, LocalMapConfig, look_up
 from policies.nn.transformer import Decoder, DecoderLayer, EncoderLayer, sinusoid
 from policies.policy import Memory, Observation, Plan, Policy
@@ -88,6 +88,8 @@ class NavDPConfig:
     """Factors from waypoint deltas (m, m, rad) to unit size; the paper has 4."""
     candidates: int
     """Paths generated and valued at each decision."""
+    caution: CautionConfig | None
+    """What the local map alone says against a candidate, or null to trust the critic alone."""
     choose: bool
     """Drive the candidate the critic values highest; false takes the first, that is a random one."""
     noise_levels: int
@@ -116,8 +118,10 @@ class NavDP(Policy):
             )
         if config.choose and not config.critic_loss:
             raise ConfigError("policy.critic_loss=0 trains no critic to choose by: set policy.choose=false")
-        if config.look_up and not config.map:
-            raise ConfigError("policy.look_up=true looks waypoints up in the local map: with policy.map=null set it to false")
+        if (config.look_up or config.caution) and not config.map:
+            raise ConfigError(
+                "policy.look_up and policy.caution read the local map: with policy.map=null set look_up=false, caution=null"
+            )
         width = config.width
         self.generative = Generative.of(config.generative)
         self.register_buffer("scale", torch.tensor(config.scale), persistent=False)
@@ -186,7 +190,7 @@ class NavDP(Policy):
             views, after = self.map.update(memory, observation)
             inputs.update(views)
         if self.config.rgb_frames:
-            frame = _square(observation["rgb"].permute(0, 3, 1, 2).float() / 255.0, self.config.image_size)
+            frame = square(observation["rgb"].permute(0, 3, 1, 2).float() / 255.0, self.config.image_size)
             mean, std = frame.new_tensor([0.485, 0.456, 0.406]), frame.new_tensor([0.229, 0.224, 0.225])
             frame = (frame - mean[:, None, None]) / std[:, None, None]
             after["rgb_history"] = inputs["rgb"] = torch.cat([memory["rgb_history"][:, 1:], frame[:, None]], dim=1)
@@ -198,7 +202,7 @@ class NavDP(Policy):
         """Memory tokens (B, M, width) and how many of them, in front, tell of goals."""
         depth = inputs["depth"][:, None] / self.config.max_range
         vit = self.config.encoder is Encoder.vit
-        image = _square(depth, self.config.image_size).expand(-1, 3, -1, -1) if vit else depth
+        image = square(depth, self.config.image_size).expand(-1, 3, -1, -1) if vit else depth
         sensors = [self.depth_encoder(image)]
         if self.rgb_encoder is not None:
             frames = self.rgb_encoder(inputs["rgb"].flatten(0, 1))
@@ -242,7 +246,7 @@ class NavDP(Policy):
     def _encode_pair(self, picture: Tensor, depth: Tensor) -> Tensor:
         if self.config.encoder is Encoder.vit:
             pair = torch.cat([picture.permute(0, 3, 1, 2), depth.expand(-1, 3, -1, -1)], dim=1)
-            return self.goal_image_encoder(_square(pair, self.config.image_size)).mean(1, keepdim=True)
+            return self.goal_image_encoder(square(pair, self.config.image_size)).mean(1, keepdim=True)
         pair = torch.cat([picture[:, None] / self.config.max_range, depth], dim=1)
         return self.goal_image_encoder(pair).mean(1, keepdim=True)
 
@@ -250,7 +254,7 @@ class NavDP(Policy):
         """The scene of prepared inputs."""
         tokens, goals = self.encode(inputs)
         views: tuple[tuple[Tensor, float], ...] = ()
-        if self.config.look_up and self.config.map:
+        if self.config.map:
             names = [("view", self.config.map.view_resolution), ("near", self.config.map.resolution)]
             views = tuple((inputs[name], size) for name, size in names if name in inputs)
         return Scene(self.decoder.remember(tokens), goals, views)
@@ -261,7 +265,7 @@ class NavDP(Policy):
         if frozen:
             weight, bias = weight.detach(), bias.detach()
         tokens = F.linear(self._patches(x), weight, bias) + self.position
-        if not scene.views:
+        if not self.config.look_up:
             return tokens
         points = positions(x / self.scale)
         seen = [look_up(view, points, size) for view, size in scene.views]
@@ -299,8 +303,10 @@ class NavDP(Policy):
             noise = torch.randn(inputs["goal"].shape[0], *self.noise_shape())
         scene = self.scene(inputs)
         x = self._generate(scene, noise)
-        values = self.value(x, scene)
-        candidates = x / self.scale
+        values, candidates = self.value(x, scene), x / self.scale
+        if self.config.caution and self.config.map:
+            view, resolution = scene.views[-1]
+            values = values - closeness(self.config.caution, candidates, view[:, -1:] * self.config.map.reach, resolution)
         best = values.argmax(1) if self.config.choose else torch.zeros_like(values[:, 0], dtype=torch.long)
         chosen = torch.gather(candidates, 1, best[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))
         return Plan(chosen, memory, candidates, values)
@@ -387,11 +393,3 @@ def _goal_features(goal: Tensor) -> Tensor:
     distance = torch.sqrt((xy * xy).sum(-1, keepdim=True) + 1e-6)
     near = xy / distance * distance.clamp(max=4.0) / 4.0
     return torch.cat([near, xy / distance, (1 + distance).log() / 3, distance / 10, goal[:, 2:].cos(), goal[:, 2:].sin()], dim=-1)
-
-
-def _square(image: Tensor, size: int) -> Tensor:
-    """Images (B, C, H, W) padded with zeros to a square and resized, aspect kept."""
-    height, width = image.shape[-2:]
-    side = max(height, width)
-    pad = (side - width) // 2, side - width - (side - width) // 2, (side - height) // 2, side - height - (side - height) // 2
-    return F.interpolate(F.pad(image, pad), size=(size, size), mode="bilinear", align_corners=False)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from policies.nn.transformer import EncoderLayer
 
@@ -63,3 +64,11 @@ class ViT(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)[:, 1:]
+
+
+def square(image: Tensor, size: int) -> Tensor:
+    """Images (B, C, H, W) padded with zeros to a square and resized, aspect kept."""
+    height, width = image.shape[-2:]
+    side = max(height, width)
+    pad = (side - width) // 2, side - width - (side - width) // 2, (side - height) // 2, side - height - (side - height) // 2
+    return F.interpolate(F.pad(image, pad), size=(size, size), mode="bilinear", align_corners=False)

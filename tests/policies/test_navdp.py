@@ -91,6 +91,36 @@ def test_rotation_keeps_lengths():
     assert not torch.allclose(turned[..., 0], action[..., 0])
 
 
+def test_closeness_by_hand():
+    """Room of x metres at x: the first four waypoints, 0.1 m apart, miss 0.75, 0.5, 0.25 and none of a margin of 0.4 m."""
+    caution = critic.CautionConfig(weight=2.0, margin=0.4, waypoints=4)
+    rows = ((torch.arange(64) - 31.5) * 0.05)[:, None].expand(64, 64)
+    paths = torch.zeros(1, 2, 24, 3)
+    paths[0, 0, :, 0] = 0.1
+    paths[0, 1, :, 0] = -0.1
+    penalty = critic.closeness(caution, paths, rows[None, None], 0.05)[0]
+    assert float(penalty[0]) == pytest.approx(2 * 1.5 / 4, abs=1e-5)
+    assert float(penalty[1]) == pytest.approx(2 * (1.25 + 1.5 + 1.75 + 2.0) / 4, abs=1e-5), "in contact it goes on growing"
+
+
+def test_caution_turns_the_choice_away_from_a_wall():
+    observation = onnx.example(make(*SMALL).interface, 1)
+    observation["robot"] = torch.tensor([[0.25, 0.45, 0.3, 0.0, 1.5708, 0.8, 1.5, 1.0, 4.0, 0.0, 0.0]])
+    observation["odometry"], observation["depth"] = torch.zeros(1, 3), torch.full((1, 48, 64), 0.6)
+    plans = {}
+    for weight in (0.0, 100.0):
+        torch.manual_seed(3)
+        policy = make(*SMALL, f"policy.caution.weight={weight}").eval()
+        noise = torch.randn(1, *policy.noise_shape(), generator=torch.Generator().manual_seed(5))
+        with torch.no_grad():
+            plans[weight] = policy.plan(observation, policy.initial_memory(1), noise)
+    torch.testing.assert_close(plans[0.0].candidates, plans[100.0].candidates)
+    penalty = plans[0.0].values - plans[100.0].values
+    chosen = plans[100.0].values.argmax()
+    assert float(penalty[0, chosen]) == pytest.approx(float(penalty.min()), abs=1.0)
+    assert float(penalty.max()) > 1.0
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 def test_loss_falls_on_a_fixed_batch_and_the_critic_orders_paths(kind: Kind):
     torch.manual_seed(0)
@@ -178,7 +208,7 @@ def test_flow_with_the_true_field_transports_noise_to_data_in_one_step():
 
 
 def test_a_patch_that_does_not_divide_the_horizon_is_refused():
-    with pytest.raises(ConfigError, match=r"policy.look_up=true .* set it to false"):
+    with pytest.raises(ConfigError, match=r"policy.look_up and policy.caution .* set look_up=false"):
         make("policy.map=null")
     with pytest.raises(ConfigError, match=r"policy.critic_loss=0 .* set policy.choose=false"):
         make("policy.critic_loss=0")
