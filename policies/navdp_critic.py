@@ -23,6 +23,8 @@ class CriticConfig:
     """Hide the goal from the critic, as the paper does."""
     own_samples: bool
     """Also train on the policy's own samples."""
+    stepwise: bool
+    """Learn the value of every path up to each of its waypoints, and not of the whole alone."""
     negative_angle: float
     """Experts' paths are turned by up to this angle to make negatives [rad]."""
     safe_distance: float
@@ -30,7 +32,9 @@ class CriticConfig:
     gamma: float
     """`paper`: weight of the clearance gained along the path."""
     risk: float
-    """Weight of contact or closeness: the paper's lambda."""
+    """Weight of contact; for `paper`, of closeness: its lambda."""
+    closeness: float
+    """`progress`: weight of coming nearer than safe_distance."""
     resolution: float
     """Cell size of the crops [m]."""
 
@@ -68,7 +72,7 @@ def _at(crop: Tensor, points: Tensor, resolution: float) -> Tensor:
 
 
 def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], goal_known: Tensor) -> Tensor:
-    """Target values (B, n) of paths (B, n, T, 3).
+    """Target values (B, n, T) of paths (B, n, T, 3) up to each of their waypoints; the last is the path's.
 
     Args:
         batch: `clearance` (B, V, V) [m]; `cost` (B, V, V), cost-to-go relative to the robot's place [m]; `robot` (B, 11).
@@ -76,25 +80,22 @@ def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], g
 
     For `paper`: V = gamma (d_T - d_1) - risk * mean_m 1[d_m < d_safe] (NavDP, section III-C; it telescopes).
     For `progress`: V = (cost-to-go gained up to the first contact) / horizon - risk * (share of the path after it)
-    - risk / 4 * mean closeness, where closeness falls from 1 at contact to 0 at safe_distance.
+    - closeness * mean closeness before it, which falls from 1 at contact to 0 at safe_distance.
     """
-    points = positions(paths)
+    points, length = positions(paths), paths.shape[-2]
     d = _at(batch["clearance"], points, config.resolution)
     if config.target is Target.paper:
-        near = (d < config.safe_distance).to(d.dtype).mean(-1)
-        return config.gamma * (d[..., -1] - d[..., 0]) - config.risk * near
+        near = (d < config.safe_distance).to(d.dtype).cumsum(-1) / length
+        return config.gamma * (d - d[..., :1]) - config.risk * near
     start = _at(batch["clearance"], torch.zeros_like(points[:, :1, :1]), config.resolution)
-    radius = torch.minimum(batch["robot"][:, 0, None, None], start - 0.02)
+    body = batch["robot"][:, 0, None, None]
     middle = _at(batch["clearance"], points - 0.5 * paths[..., :2], config.resolution)
-    free = (torch.minimum(d, middle) > radius).to(d.dtype).cumprod(-1)
-    reach = free.mean(-1)
-    last = (free.sum(-1, keepdim=True) - 1).clamp(min=0).long()
+    free = (torch.minimum(d, middle) > torch.minimum(body, start - 0.02)).to(d.dtype).cumprod(-1)
     gained = -_at(batch["cost"], points, config.resolution)
     gained = torch.where(goal_known[:, None, None], gained, points.norm(dim=-1))
-    gained = torch.gather(gained, -1, last)[..., 0] * (reach > 0)
-    closeness = (1 - (d - batch["robot"][:, 0, None, None]) / config.safe_distance).clamp(0, 1) * free
-    length = 0.16 * paths.shape[-2]
-    return gained / length - config.risk * (1 - reach) - 0.25 * config.risk * closeness.mean(-1)
+    gained = free * torch.diff(gained, dim=-1, prepend=torch.zeros_like(gained[..., :1]))
+    close = (1 - (d - body) / config.safe_distance).clamp(0, 1) * free
+    return (gained / 0.16 - config.risk * (1 - free) - config.closeness * close).cumsum(-1) / length
 
 
 def closeness(config: CautionConfig, paths: Tensor, clearance: Tensor, resolution: float) -> Tensor:
