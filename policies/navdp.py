@@ -6,6 +6,7 @@ config: a rolling local map as memory, the body's clearance in that map looked u
 token, rectified flow, a critic trained on the policy's own samples and on progress along the true cost-to-go.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -25,6 +26,9 @@ from robot.core.interface import Interface
 
 Inputs = dict[str, Tensor]
 
+NEVER = -1e3
+"""Bonus of a candidate that is none."""
+
 
 class Scene(NamedTuple):
     """What paths are generated and valued in, computed once for all of them."""
@@ -35,6 +39,20 @@ class Scene(NamedTuple):
     """How many of the memory tokens, in front, tell of goals."""
     views: tuple[tuple[Tensor, float], ...]
     """Robot-centred views (B, C, V, V) to look up waypoints in, each with its cell size [m]."""
+
+
+@dataclass
+class PersistenceConfig:
+    """The rest of the path chosen before is one more candidate.
+
+    Fresh samples alone make a robot dither where ways out are many and none is clearly best: the best of n noisy values
+    points elsewhere at every decision, and on average it stays where it is.
+    """
+
+    bonus: float
+    """Added to its value, in the critic's units."""
+    remaining: float
+    """It is a candidate as long as this much of it is left [m]."""
 
 
 class Encoder(Enum):
@@ -90,6 +108,8 @@ class NavDPConfig:
     """Paths generated and valued at each decision."""
     caution: CautionConfig | None
     """What the local map alone says against a candidate, or null to trust the critic alone."""
+    persistence: PersistenceConfig | None
+    """What speaks for carrying on with the path chosen before, or null to choose among fresh samples alone."""
     choose: bool
     """Drive the candidate the critic values highest; false takes the first, that is a random one."""
     noise_levels: int
@@ -174,6 +194,8 @@ class NavDP(Policy):
 
     def initial_memory(self, batch: int) -> Memory:
         memory = self.map.initial(batch) if self.map else {}
+        if self.config.persistence:
+            memory |= {"path": torch.zeros(batch, self.horizon, 3), "path_pose": torch.zeros(batch, 3)}
         if self.config.rgb_frames:
             size = self.config.image_size
             memory["rgb_history"] = torch.zeros(batch, self.config.rgb_frames, 3, size, size)
@@ -192,6 +214,9 @@ class NavDP(Policy):
         if self.map:
             views, after = self.map.update(memory, observation)
             inputs.update(views)
+        if self.config.persistence:
+            inputs["previous"] = carried_on(memory["path"], memory["path_pose"], observation["odometry"])
+            after |= {"path": memory["path"], "path_pose": observation["odometry"]}
         if self.config.rgb_frames:
             frame = square(observation["rgb"].permute(0, 3, 1, 2).float() / 255.0, self.config.image_size)
             mean, std = frame.new_tensor([0.485, 0.456, 0.406]), frame.new_tensor([0.229, 0.224, 0.225])
@@ -313,12 +338,20 @@ class NavDP(Policy):
             noise = torch.randn(inputs["goal"].shape[0], *self.noise_shape())
         scene = self.scene(inputs)
         x = self._generate(scene, noise)
+        if self.config.persistence:
+            x = torch.cat([x, inputs["previous"][:, None] * self.scale], dim=1)
         values, candidates = self.value(x, scene), x / self.scale
         if self.config.caution and self.config.map:
             view, resolution = scene.views[-1]
             values = values - closeness(self.config.caution, candidates, view[:, -1:] * self.config.map.reach, resolution)
+        if self.config.persistence:
+            left = inputs["previous"][..., :2].norm(dim=-1).sum(-1)
+            bonus = torch.where(left > self.config.persistence.remaining, self.config.persistence.bonus, NEVER)
+            values = torch.cat([values[:, :-1], values[:, -1:] + bonus[:, None]], dim=1)
         best = values.argmax(1) if self.config.choose else torch.zeros_like(values[:, 0], dtype=torch.long)
         chosen = torch.gather(candidates, 1, best[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))
+        if self.config.persistence:
+            memory = {**memory, "path": chosen[:, 0].cumsum(1)}
         return Plan(chosen, memory, candidates, values)
 
     def _generate(self, scene: Scene, noise: Tensor) -> Tensor:
@@ -389,6 +422,28 @@ class NavDP(Policy):
         return Exported(self)
 
 
+def carried_on(path: Tensor, pose: Tensor, now: Tensor) -> Tensor:
+    """What is left of a path, as deltas (B, T, 3) in the robot frame of `now`; past its end the robot stands.
+
+    Args:
+        path: poses (B, T, 3) in the robot frame of `pose` [m, m, rad]; what lies before the pose nearest to the robot is done.
+        pose, now: robot poses (B, 3) in the odom frame.
+    """
+    length = path.shape[1]
+    path = torch.cat([torch.zeros_like(path[:, :1]), path], dim=1)
+    cosine, sine = pose[:, 2:].cos(), pose[:, 2:].sin()
+    x = cosine * path[..., 0] - sine * path[..., 1] + pose[:, :1] - now[:, :1]
+    y = sine * path[..., 0] + cosine * path[..., 1] + pose[:, 1:2] - now[:, 1:2]
+    cosine, sine = now[:, 2:].cos(), now[:, 2:].sin()
+    path = torch.stack([cosine * x + sine * y, cosine * y - sine * x, path[..., 2] + pose[:, 2:] - now[:, 2:]], dim=-1)
+    nearest = (x * x + y * y).argmin(1)
+    rest = (nearest[:, None] + 1 + torch.arange(length, device=path.device)).clamp(max=length)
+    rest = torch.gather(path, 1, rest[..., None].expand(-1, -1, 3))
+    delta = torch.diff(rest, dim=1, prepend=torch.zeros_like(rest[:, :1]))
+    turn = delta[..., 2:]
+    return torch.cat([delta[..., :2], turn - 2 * math.pi * torch.round(turn / (2 * math.pi))], dim=-1)
+
+
 class Exported(nn.Module):
     """The whole decision as one graph: observation fields, noise and memory to path, candidates, values and memory."""
 
@@ -405,7 +460,7 @@ def mirrored(batch: Inputs, rows: Tensor) -> Inputs:
     """The batch with left and right exchanged where `rows` (B,) says so: the columns of images and crops, dy and dtheta."""
     out = dict(batch)
     for name, value in batch.items():
-        if name in ("action", "proposals", "goal", "velocity"):
+        if name in ("action", "proposals", "previous", "goal", "velocity"):
             image = torch.cat([value[..., :1], -value[..., 1:]], dim=-1)
         elif name == "goal_image":
             image = value.flip(2)

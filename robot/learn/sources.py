@@ -128,6 +128,7 @@ class Imitation:
             inputs, memory = policy.prepare(observation, memory)
             noise = noise[:, : max(config.proposals, 1)] if noise.ndim > 1 else noise
             plan = policy.decide(inputs, memory, noise)
+            memory = plan.memory
             labels = self.expert.labels()
             row = {**inputs, **labels}
             if plan.candidates is not None:
