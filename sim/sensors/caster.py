@@ -147,7 +147,7 @@ def _cast(scenes, lenses, slots, poses, discs, max_range, out, picture):
     for b in range(slots.size):
         s = slots[b]
         ny, nx = shape[s, 0], shape[s, 1]
-        scene = (cells[s, :ny, :nx], colours[s, :ny, :nx], skip[s, :ny, :nx], float(highest[s]))
+        scene = (cells[s, :ny, :nx], colours[s, :ny, :nx], skip[s, :, :ny, :nx], float(highest[s]))
         x, y, yaw = poses[b, 0], poses[b, 1], poses[b, 2]
         cosine, sine, camera, last = math.cos(yaw), math.sin(yaw), lenses.height[s], lenses.count[s] - 1
         people = approach(discs[b], poses[b], lenses.reach[s, : last + 1, colour].max(), near)
@@ -157,7 +157,8 @@ def _cast(scenes, lenses, slots, poses, discs, max_range, out, picture):
                 continue
             rays = (lenses.ahead[s, i:j], lenses.left[s, i:j], lenses.inverse_rise[s, i:j])
             column = Column(lenses.tangent[s, i:j], gaps, runs, planes, used)
-            walk(column, scene, camera, x, y, yaw + lenses.azimuth[s, w], lenses.reach[s, w, colour])
+            c, d = lenses.heading[s, w, 0], lenses.heading[s, w, 1]
+            walk(column, scene, camera, x, y, cosine * c - sine * d, sine * c + cosine * d, lenses.reach[s, w, colour])
             resolve(column, rays, camera, ceiling[s], cosine, sine, depth)
             if colour:
                 coat(column, rays[2], ceiling[s], paint)

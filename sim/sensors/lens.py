@@ -29,12 +29,14 @@ class Lenses(NamedTuple):
     """int32 (num,), walks."""
     azimuth: np.ndarray
     """float64 (num, walks), of the walks from left to right [rad]."""
+    heading: np.ndarray
+    """float64 (num, walks, 2), cosine and sine of the azimuth."""
     reach: np.ndarray
     """float64 (num, walks, 2), horizontal distance beyond which no pixel of a walk sees anything, for depth and colour [m]."""
     first: np.ndarray
     """int32 (num, walks + 1)."""
     index: np.ndarray
-    """int32 (num, pixels), row * width + column."""
+    """uint32 (num, pixels), row * width + column."""
     tangent: np.ndarray
     """float32 (num, pixels), of the elevation."""
     ahead: np.ndarray
@@ -52,9 +54,10 @@ def unmounted(num: int, height: int, width: int) -> Lenses:
         height=np.full(num, np.nan),
         count=np.zeros(num, np.int32),
         azimuth=np.zeros((num, walks)),
+        heading=np.zeros((num, walks, 2)),
         reach=np.zeros((num, walks, 2)),
         first=np.zeros((num, walks + 1), np.int32),
-        index=np.zeros((num, pixels), np.int32),
+        index=np.zeros((num, pixels), np.uint32),
         tangent=np.zeros((num, pixels), np.float32),
         ahead=np.zeros((num, pixels), np.float32),
         left=np.zeros((num, pixels), np.float32),
@@ -81,7 +84,9 @@ def mount(
     u = left[None, :] / ahead[:, None]
     walk = _walk_of(u, inner, outer, middle, side)
     lenses.height[i], lenses.count[i] = camera_height, middle + 2 * side
-    lenses.azimuth[i, : middle + 2 * side] = np.arctan(_centres(inner, outer, middle, side))
+    azimuth = np.arctan(_centres(inner, outer, middle, side))
+    lenses.azimuth[i, : len(azimuth)] = azimuth
+    lenses.heading[i, : len(azimuth)] = np.stack([np.cos(azimuth), np.sin(azimuth)], axis=1)
     tangent = rise[:, None] / np.hypot(ahead[:, None], left[None, :])
     _sort(walk, tangent, lenses.first[i], lenses.index[i])
     order = lenses.index[i]

@@ -145,18 +145,18 @@ def _levels(column, word, coats, camera, highest, near, far):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def walk(column, scene, camera, x, y, angle, reach):
-    """Claim the pixels of one azimuth, from `camera` [m] above x, y [m] along `angle` [rad] in frame w, as far as `reach` [m].
+def walk(column, scene, camera, x, y, dx, dy, reach):
+    """Claim the pixels of one azimuth, from `camera` [m] above x, y [m] along the unit vector dx, dy in frame w, up to `reach` [m].
 
     Neighbouring equal cells are one body: only its first face is a front, and its tops and undersides are claimed at once
-    when the walk leaves it. `scene` is cells uint64 (ny, nx), their colours uint32, skip uint8, highest solid [m].
+    when the walk leaves it. `scene` is cells uint64 (ny, nx), their colours uint32, skip uint8 (4, ny, nx), highest solid [m].
     """
-    cells, colours, skip, highest = scene
+    cells, colours, skips, highest = scene
     ny, nx = cells.shape
     column.used[0], column.used[1] = 1, 0
     column.gaps[0, 0], column.gaps[0, 1] = 0, column.tangent.size
-    dx, dy = math.cos(angle), math.sin(angle)
     dx, dy = dx if abs(dx) > 1e-9 else 1e-9, dy if abs(dy) > 1e-9 else 1e-9
+    skip = skips[(1 if dx < 0 else 0) + (2 if dy < 0 else 0)]
     slow_x, slow_y = 1.0 / dx, 1.0 / dy
     px, py = x / CELL, y / CELL
     ix, iy = int(math.floor(px)), int(math.floor(py))
@@ -165,18 +165,20 @@ def walk(column, scene, camera, x, y, angle, reach):
     enter, start, limit = 0.0, 0.0, reach / CELL
     body, coats, face = np.uint64(0), np.uint32(0), ACROSS_X
     while enter < limit and 0 <= ix < nx and 0 <= iy < ny:
-        free = np.int64(skip[iy, ix])
-        word = cells[iy, ix] if free == 0 else np.uint64(0)
-        if word != body or (free == 0 and colours[iy, ix] != coats):
+        row, col = np.uint64(iy), np.uint64(ix)  # unsigned: numba need not look for negative ones
+        free = np.int64(skip[row, col])
+        word = cells[row, col] if free == 0 else np.uint64(0)
+        if word != body or (free == 0 and colours[row, col] != coats):
             found = column.used[1]
-            _levels(column, body, coats, camera, highest, start * CELL, enter * CELL)
-            body, coats, start = word, colours[iy, ix], enter
-            if enter > 0.0:
+            if body != 0:
+                _levels(column, body, coats, camera, highest, start * CELL, enter * CELL)
+            body, coats, start = word, colours[row, col], enter
+            if body != 0 and enter > 0.0:
                 plane = (ix + 1 - edge_x) * CELL - x if face == ACROSS_X else (iy + 1 - edge_y) * CELL - y
                 _fronts(column, body, coats, camera, highest, face, plane, max(enter * CELL, TOUCHING))
             if column.used[1] != found:
                 limit = min(limit, _horizon(column, camera, highest) / CELL)
-        # the far side of the block of `free` cells ahead, all empty but this one
+        # the far side of the square of `free` cells ahead, all empty but this one
         free = max(free, 1)
         far_x = (ix + step_x * (free - 1) + edge_x - px) * slow_x
         far_y = (iy + step_y * (free - 1) + edge_y - py) * slow_y

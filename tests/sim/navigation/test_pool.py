@@ -27,18 +27,24 @@ def test_words_hold_the_intervals_lowest_byte_first():
     assert not pool.cells[0].any()
 
 
-def test_skip_is_the_chebyshev_distance():
+@pytest.mark.parametrize("quadrant", range(4))
+def test_skip_is_the_largest_empty_square_ahead(quadrant):
     pool, one = ScenePool(1, 60), scene(60, 50)
     pool.put(0, one)
-    y, x = np.nonzero(one.solids[..., 1].any(-1))
-    far = np.maximum(np.abs(np.arange(60)[:, None, None] - y), np.abs(np.arange(50)[None, :, None] - x)).min(-1)
-    np.testing.assert_array_equal(pool.skip[0, :60, :50], np.minimum(far, SKIP_CAP))
+    solid = one.solids[..., 1].any(-1)
+    ahead = solid[:: -1 if quadrant & 2 else 1, :: -1 if quadrant & 1 else 1]
+    sides = pool.skip[0, quadrant, :60, :50][:: -1 if quadrant & 2 else 1, :: -1 if quadrant & 1 else 1]
+    for i in range(60):
+        for j in range(50):
+            side = int(sides[i, j])
+            assert not ahead[i : i + side, j : j + side].any()
+            assert side == SKIP_CAP or ahead[i : i + side + 1, j : j + side + 1].any()
 
 
 def test_an_empty_scene_is_free_as_far_as_the_cap():
     pool = ScenePool(1, 60)
     pool.put(0, scene(50, 50, 0.0))
-    assert (pool.skip[0, :50, :50] == SKIP_CAP).all()
+    assert (pool.skip[0, :, :50, :50] == SKIP_CAP).all()
 
 
 def test_a_smaller_scene_leaves_nothing_of_a_larger_one():
