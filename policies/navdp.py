@@ -114,8 +114,6 @@ class NavDPConfig:
     """Drive the candidate the critic values highest; false takes the first, that is a random one."""
     noise_levels: int
     """Noise draws a sample in training, over one shared memory."""
-    mirror: bool
-    """Learn from half of the samples as a mirror shows them, left and right exchanged."""
     drop_goal: float
     """Share of training samples whose goal is hidden, which trains the no-goal task."""
     position_loss: float
@@ -165,8 +163,7 @@ class NavDP(Policy):
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.action_head = nn.Linear(width, self.action_size * config.patch)
         self.critic_mark = nn.Parameter(torch.zeros(1, 1, 1, width))
-        self.critic_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.patch if config.critic.stepwise else 1))
-        nn.init.zeros_(self.critic_head[1].weight)
+        self.critic_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
 
     def _build_encoders(self, image: tuple[int, ...]) -> None:
         config, width = self.config, self.config.width
@@ -316,20 +313,13 @@ class NavDP(Policy):
 
     def value(self, x: Tensor, scene: Scene) -> Tensor:
         """Values (B, n) of scaled clean paths x (B, n, T, A)."""
-        return self._values(x, scene)[..., -1]
-
-    def _values(self, x: Tensor, scene: Scene) -> Tensor:
-        """Values (B, n, T) of scaled clean paths x (B, n, T, A) up to each waypoint; (B, n, 1), of the whole, if not stepwise."""
         tokens = self._path_tokens(x, scene, frozen=True) + self.critic_mark
         mask = None
         if self.config.critic.goal_agnostic:
             length = scene.condition[0][0].shape[2]
             mask = torch.zeros(1, 1, 1, length, device=x.device)
             mask[..., : scene.goals] = -torch.inf
-        y = self.decoder(tokens, scene.condition, mask=mask)
-        if not self.config.critic.stepwise:
-            return self.critic_head(y.mean(2))
-        return self.critic_head(y).flatten(2).cumsum(-1) / self.horizon
+        return self.critic_head(self.decoder(tokens, scene.condition, mask=mask).mean(2))[..., 0]
 
     # What a policy does
 
@@ -379,8 +369,6 @@ class NavDP(Policy):
             batch: prepared inputs; `action` (B, T, A) the expert's path; `proposals` (B, m, T, A) the policy's own samples;
                 `clearance` and `cost` (B, V, V), robot-centred crops as in `navdp_critic`.
         """
-        if self.config.mirror:
-            batch = mirrored(batch, torch.rand(batch["action"].shape[0]) < 0.5)
         config, action = self.config, batch["action"]
         given = batch["goal_given"] * (torch.rand(action.shape[0], 1) >= config.drop_goal)
         inputs = {**batch, "goal_given": given}
@@ -414,9 +402,7 @@ class NavDP(Policy):
         candidates = torch.cat(paths, dim=1)
         with torch.no_grad():
             target = path_values(config, candidates, batch, given[:, 0] + given[:, 1] > 0.5)
-        values = self._values(candidates * self.scale, scene)
-        whole = F.mse_loss(values[..., -1], target[..., -1])
-        return 0.5 * (whole + F.mse_loss(values, target)) if config.stepwise else whole
+        return F.mse_loss(self.value(candidates * self.scale, scene), target)
 
     def export(self) -> nn.Module:
         return Exported(self)
@@ -454,22 +440,6 @@ class Exported(nn.Module):
     def forward(self, observation: dict[str, Tensor], memory: Memory, noise: Tensor) -> dict[str, Tensor]:
         plan = self.policy.plan(observation, memory, noise)
         return {"action": plan.actions, "candidates": plan.candidates, "values": plan.values, **plan.memory}
-
-
-def mirrored(batch: Inputs, rows: Tensor) -> Inputs:
-    """The batch with left and right exchanged where `rows` (B,) says so: the columns of images and crops, dy and dtheta."""
-    out = dict(batch)
-    for name, value in batch.items():
-        if name in ("action", "proposals", "previous", "goal", "velocity"):
-            image = torch.cat([value[..., :1], -value[..., 1:]], dim=-1)
-        elif name == "goal_image":
-            image = value.flip(2)
-        elif value.ndim > 2:
-            image = value.flip(-1)
-        else:
-            continue
-        out[name] = torch.where(rows.reshape(-1, *[1] * (value.ndim - 1)), image, value)
-    return out
 
 
 def _goal_features(goal: Tensor) -> Tensor:

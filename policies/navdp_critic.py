@@ -23,8 +23,6 @@ class CriticConfig:
     """Hide the goal from the critic, as the paper does."""
     own_samples: bool
     """Also train on the policy's own samples."""
-    stepwise: bool
-    """Learn the value of every path up to each of its waypoints, and not of the whole alone."""
     negative_angle: float
     """Experts' paths are turned by up to this angle to make negatives [rad]."""
     safe_distance: float
@@ -72,7 +70,7 @@ def _at(crop: Tensor, points: Tensor, resolution: float) -> Tensor:
 
 
 def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], goal_known: Tensor) -> Tensor:
-    """Target values (B, n, T) of paths (B, n, T, 3) up to each of their waypoints; the last is the path's.
+    """Target values (B, n) of paths (B, n, T, 3).
 
     Args:
         batch: `clearance` (B, V, V) [m]; `cost` (B, V, V), cost-to-go relative to the robot's place [m]; `robot` (B, 11).
@@ -82,11 +80,11 @@ def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], g
     For `progress`: V = (cost-to-go gained up to the first contact) / horizon - risk * (share of the path after it)
     - closeness * mean closeness before it, which falls from 1 at contact to 0 at safe_distance.
     """
-    points, length = positions(paths), paths.shape[-2]
+    points = positions(paths)
     d = _at(batch["clearance"], points, config.resolution)
     if config.target is Target.paper:
-        near = (d < config.safe_distance).to(d.dtype).cumsum(-1) / length
-        return config.gamma * (d - d[..., :1]) - config.risk * near
+        near = (d < config.safe_distance).to(d.dtype).mean(-1)
+        return config.gamma * (d[..., -1] - d[..., 0]) - config.risk * near
     start = _at(batch["clearance"], torch.zeros_like(points[:, :1, :1]), config.resolution)
     body = batch["robot"][:, 0, None, None]
     middle = _at(batch["clearance"], points - 0.5 * paths[..., :2], config.resolution)
@@ -95,7 +93,7 @@ def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], g
     gained = torch.where(goal_known[:, None, None], gained, points.norm(dim=-1))
     gained = free * torch.diff(gained, dim=-1, prepend=torch.zeros_like(gained[..., :1]))
     close = (1 - (d - body) / config.safe_distance).clamp(0, 1) * free
-    return (gained / 0.16 - config.risk * (1 - free) - config.closeness * close).cumsum(-1) / length
+    return (gained / 0.16 - config.risk * (1 - free) - config.closeness * close).mean(-1)
 
 
 def closeness(config: CautionConfig, paths: Tensor, clearance: Tensor, resolution: float) -> Tensor:

@@ -146,7 +146,7 @@ def _levels(column, word, coats, camera, highest, near, far):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def walk(column, scene, camera, x, y, dx, dy, reach):
-    """Claim the pixels of one azimuth, from `camera` [m] above x, y [m] along the unit vector dx, dy in frame w, up to `reach` [m].
+    """Claim the pixels of one azimuth, from `camera` [m] above x, y [m] along the unit vector dx, dy in frame w, to `reach` [m].
 
     Neighbouring equal cells are one body: only its first face is a front, and its tops and undersides are claimed at once
     when the walk leaves it. `scene` is cells uint64 (ny, nx), their colours uint32, skip uint8 (4, ny, nx), highest solid [m].
