@@ -6,7 +6,6 @@ config: a rolling local map as memory, the body's clearance in that map looked u
 token, rectified flow, a critic trained on the policy's own samples and on progress along the true cost-to-go.
 """
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -16,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policies.generative import Generative, GenerativeConfig
-from policies.navdp_critic import CautionConfig, CriticConfig, closeness, path_values, positions, rotated
-from policies.nn.encoders import ConvTokens, ViT, square
+from policies.navdp_choice import CautionConfig, PersistenceConfig, bonus, carried_on, closeness
+from policies.navdp_critic import CriticConfig, path_values, positions, rotated
+from policies.nn.encoders import ConvTokens, ViT, goal_features, square
 from policies.nn.local_map import CLEARANCE, FREE, SOLID, LocalMap, LocalMapConfig, look_up
 from policies.nn.transformer import Decoder, DecoderLayer, EncoderLayer, sinusoid
 from policies.policy import Memory, Observation, Plan, Policy
@@ -25,9 +25,6 @@ from robot.core.errors import ConfigError
 from robot.core.interface import Interface
 
 Inputs = dict[str, Tensor]
-
-NEVER = -1e3
-"""Bonus of a candidate that is none."""
 
 
 class Scene(NamedTuple):
@@ -39,20 +36,6 @@ class Scene(NamedTuple):
     """How many of the memory tokens, in front, tell of goals."""
     views: tuple[tuple[Tensor, float], ...]
     """Robot-centred views (B, C, V, V) to look up waypoints in, each with its cell size [m]."""
-
-
-@dataclass
-class PersistenceConfig:
-    """The rest of the path chosen before is one more candidate.
-
-    Fresh samples alone make a robot dither where ways out are many and none is clearly best: the best of n noisy values
-    points elsewhere at every decision, and on average it stays where it is.
-    """
-
-    bonus: float
-    """Added to its value, in the critic's units."""
-    remaining: float
-    """It is a candidate as long as this much of it is left [m]."""
 
 
 class Encoder(Enum):
@@ -253,7 +236,7 @@ class NavDP(Policy):
 
     def _goal_tokens(self, inputs: Inputs, depth: Tensor) -> Tensor:
         given = inputs["goal_given"]
-        point = self.goal_encoder(_goal_features(inputs["goal"]))[:, None]
+        point = self.goal_encoder(goal_features(inputs["goal"]))[:, None]
         goals = torch.where(given[:, :1, None] > 0.5, point, self.no_goal)
         if self.config.image_goal:
             goals = torch.where(given[:, 1:, None] > 0.5, self._image_goal(inputs, depth), goals)
@@ -276,7 +259,6 @@ class NavDP(Policy):
         return self.goal_image_encoder(pair).mean(1, keepdim=True)
 
     def scene(self, inputs: Inputs) -> Scene:
-        """The scene of prepared inputs."""
         tokens, goals = self.encode(inputs)
         views: tuple[tuple[Tensor, float], ...] = ()
         if self.config.map:
@@ -335,9 +317,7 @@ class NavDP(Policy):
             view, resolution = scene.views[-1]
             values = values - closeness(self.config.caution, candidates, view[:, -1:] * self.config.map.reach, resolution)
         if self.config.persistence:
-            left = inputs["previous"][..., :2].norm(dim=-1).sum(-1)
-            bonus = torch.where(left > self.config.persistence.remaining, self.config.persistence.bonus, NEVER)
-            values = torch.cat([values[:, :-1], values[:, -1:] + bonus[:, None]], dim=1)
+            values = torch.cat([values[:, :-1], values[:, -1:] + bonus(self.config.persistence, inputs["previous"])], dim=1)
         best = values.argmax(1) if self.config.choose else torch.zeros_like(values[:, 0], dtype=torch.long)
         chosen = torch.gather(candidates, 1, best[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))
         if self.config.persistence:
@@ -408,28 +388,6 @@ class NavDP(Policy):
         return Exported(self)
 
 
-def carried_on(path: Tensor, pose: Tensor, now: Tensor) -> Tensor:
-    """What is left of a path, as deltas (B, T, 3) in the robot frame of `now`; past its end the robot stands.
-
-    Args:
-        path: poses (B, T, 3) in the robot frame of `pose` [m, m, rad]; what lies before the pose nearest to the robot is done.
-        pose, now: robot poses (B, 3) in the odom frame.
-    """
-    length = path.shape[1]
-    path = torch.cat([torch.zeros_like(path[:, :1]), path], dim=1)
-    cosine, sine = pose[:, 2:].cos(), pose[:, 2:].sin()
-    x = cosine * path[..., 0] - sine * path[..., 1] + pose[:, :1] - now[:, :1]
-    y = sine * path[..., 0] + cosine * path[..., 1] + pose[:, 1:2] - now[:, 1:2]
-    cosine, sine = now[:, 2:].cos(), now[:, 2:].sin()
-    path = torch.stack([cosine * x + sine * y, cosine * y - sine * x, path[..., 2] + pose[:, 2:] - now[:, 2:]], dim=-1)
-    nearest = (x * x + y * y).argmin(1)
-    rest = (nearest[:, None] + 1 + torch.arange(length, device=path.device)).clamp(max=length)
-    rest = torch.gather(path, 1, rest[..., None].expand(-1, -1, 3))
-    delta = torch.diff(rest, dim=1, prepend=torch.zeros_like(rest[:, :1]))
-    turn = delta[..., 2:]
-    return torch.cat([delta[..., :2], turn - 2 * math.pi * torch.round(turn / (2 * math.pi))], dim=-1)
-
-
 class Exported(nn.Module):
     """The whole decision as one graph: observation fields, noise and memory to path, candidates, values and memory."""
 
@@ -440,11 +398,3 @@ class Exported(nn.Module):
     def forward(self, observation: dict[str, Tensor], memory: Memory, noise: Tensor) -> dict[str, Tensor]:
         plan = self.policy.plan(observation, memory, noise)
         return {"action": plan.actions, "candidates": plan.candidates, "values": plan.values, **plan.memory}
-
-
-def _goal_features(goal: Tensor) -> Tensor:
-    """Features (B, 8) of a goal pose (B, 3): position near and far, bearing, heading; defined at the origin too."""
-    xy = goal[:, :2]
-    distance = torch.sqrt((xy * xy).sum(-1, keepdim=True) + 1e-6)
-    near = xy / distance * distance.clamp(max=4.0) / 4.0
-    return torch.cat([near, xy / distance, (1 + distance).log() / 3, distance / 10, goal[:, 2:].cos(), goal[:, 2:].sin()], dim=-1)

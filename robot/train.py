@@ -37,7 +37,10 @@ def main(cfg: DictConfig) -> None:
     trainer.fit(policy, source, run, cfg.seed, lambda actor: evaluator.quick(actor, test, cfg.trainer.evaluate_episodes))
     lines = []
     for other in [name, *cfg.baselines]:
+        seed_weights(cfg.seed)
         player = policy if other == name else runs.baseline(other, test, policy)
+        if other != name and runs.learns(player):
+            trainer.fit(player, build(cfg.data, "data", env=env), run / "baselines" / other, cfg.seed)
         header = {"env": world, "command": command}
         report = runs.evaluate(player, other, test, evaluator, run / "results" / other, header)
         runs.draw(report, run / "videos", other if other != name else "")

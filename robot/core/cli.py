@@ -110,7 +110,9 @@ def _command(config_name: str, main: Callable[["DictConfig"], Any], arguments: l
         overrides = [piece for argument in arguments for piece in rewrite(argument, config_name)]
         for override in overrides:
             check_option(override)
-        _run(config_name, main, overrides + _settings(config_name, overrides), full)
+        first = next((i for i, word in enumerate(overrides) if "=" in word and not word.startswith("-")), len(overrides))
+        settings = _settings(config_name, overrides)  # beside the overrides: Hydra takes no flags between them
+        _run(config_name, main, [*overrides[:first], *settings, *overrides[first:]], full)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

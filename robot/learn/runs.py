@@ -7,8 +7,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from policies.policy import Policy
 from robot.core.config import build
 from robot.core.errors import CheckpointError, ConfigError, InterfaceError
 from robot.core.paths import CONFIGS, PRETRAINED
@@ -94,7 +96,13 @@ def baseline(name: str, env: Env, policy: Any) -> Any:
     file = CONFIGS / "policy" / f"{name}.yaml"
     if not file.exists():
         raise ConfigError(f"baselines: no policy '{name}'; there are {sorted(path.stem for path in file.parent.glob('*.yaml'))}")
-    return build(OmegaConf.load(file), f"policy {name}", interface=env.interface, env=env, policy=policy)
+    node = compose("train", [f"policy={name}"]).policy
+    return build(node, f"policy {name}", interface=env.interface, env=env, policy=policy)
+
+
+def learns(policy: Any) -> bool:
+    """Whether a policy has a loss of its own: a baseline that has is trained as the policy beside it."""
+    return getattr(type(policy), "loss", Policy.loss) is not Policy.loss
 
 
 def export(policy: Any, folder: Path) -> str:

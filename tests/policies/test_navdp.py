@@ -5,8 +5,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from policies import navdp, onnx
+from policies import navdp_choice as choice
 from policies import navdp_critic as critic
+from policies import onnx
 from policies.generative import Generative, GenerativeConfig, Kind
 from robot.core.config import build, typed
 from robot.core.errors import CheckpointError, ConfigError
@@ -93,12 +94,12 @@ def test_rotation_keeps_lengths():
 
 def test_closeness_by_hand():
     """Room of x metres at x: the first four waypoints, 0.1 m apart, miss 0.75, 0.5, 0.25 and none of a margin of 0.4 m."""
-    caution = critic.CautionConfig(weight=2.0, margin=0.4, waypoints=4)
+    caution = choice.CautionConfig(weight=2.0, margin=0.4, waypoints=4)
     rows = ((torch.arange(64) - 31.5) * 0.05)[:, None].expand(64, 64)
     paths = torch.zeros(1, 2, 24, 3)
     paths[0, 0, :, 0] = 0.1
     paths[0, 1, :, 0] = -0.1
-    penalty = critic.closeness(caution, paths, rows[None, None], 0.05)[0]
+    penalty = choice.closeness(caution, paths, rows[None, None], 0.05)[0]
     assert float(penalty[0]) == pytest.approx(2 * 1.5 / 4, abs=1e-5)
     assert float(penalty[1]) == pytest.approx(2 * (1.25 + 1.5 + 1.75 + 2.0) / 4, abs=1e-5), "in contact it goes on growing"
 
@@ -136,14 +137,14 @@ def test_the_rest_of_a_path_is_the_same_path_in_the_world():
 
     planned = world(action, pose)
     now = torch.cat([planned[:, 4, :2] + 0.02, torch.tensor([[-3.0]])], dim=1)
-    rest = navdp.carried_on(path, pose, now)
+    rest = choice.carried_on(path, pose, now)
     seen = world(rest, now)
     torch.testing.assert_close(seen[:, :19, :2], planned[:, 5:, :2], rtol=0, atol=1e-5)
     turn = seen[:, :19, 2] - planned[:, 5:, 2]
     torch.testing.assert_close(turn.cos(), torch.ones(1, 19), rtol=0, atol=1e-5)
     assert float(rest[:, 19:].abs().max()) == 0.0
     assert float(rest[..., 2].abs().max()) <= torch.pi
-    assert float(navdp.carried_on(path, pose, planned[:, -1]).abs().max()) < 1e-5, "past its end nothing is left"
+    assert float(choice.carried_on(path, pose, planned[:, -1]).abs().max()) < 1e-5, "past its end nothing is left"
 
 
 def test_a_path_is_carried_on_with():

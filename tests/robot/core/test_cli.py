@@ -101,8 +101,9 @@ def test_multirun_runs_each_value(command, seen) -> None:
     assert sorted((cfg.seed, cfg.thing.size) for cfg in seen) == [(1, 1), (1, 9), (2, 1), (2, 9)]
 
 
-def test_cfg_job_prints_the_composed_config(command, seen, capsys) -> None:
-    command(["--cfg", "job", "seed=7"])
+@pytest.mark.parametrize("arguments", [["--cfg", "job", "seed=7"], ["seed=7", "--cfg", "job"]])
+def test_cfg_job_prints_the_composed_config(arguments, command, seen, capsys) -> None:
+    command(arguments)
     printed = capsys.readouterr().out
     assert "seed: 7" in printed
     assert "hydra" not in printed

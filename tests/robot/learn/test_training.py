@@ -21,7 +21,7 @@ TINY = [
     "policy.candidates=2", "policy.generative.sample_steps=1", "env.num_envs=2", "env.families=[hall]", "data.round_plans=4",
     "data.round_updates=4", "data.batch_size=8", "data.rounds_kept=2", "trainer.steps=16", "trainer.log_every=2",
     "trainer.checkpoint_every=4", "trainer.threads=1", "evaluator.episodes=2", "evaluator.latency_plans=0", "export=false",
-    "env.time_limit=4.0", "trainer.evaluate_every=8", "trainer.evaluate_episodes=2",
+    "env.time_limit=4.0", "trainer.evaluate_every=8", "trainer.evaluate_episodes=2", "baselines=[regression,straight]",
 ]  # fmt: skip
 
 
@@ -73,6 +73,14 @@ def test_a_run_holds_what_its_user_looks_for(whole: Path):
     for name in ("config.yaml", "versions.json", "metrics.jsonl", "report.html", "results/navdp/episodes.parquet"):
         assert (whole / name).exists(), name
     assert list((whole / "tensorboard").iterdir())
+
+
+def test_a_baseline_that_learns_is_trained_alike(whole: Path):
+    folder = checkpoint.newest(whole / "baselines" / "regression")
+    assert folder.name == "step-00000016"
+    assert (whole / "results" / "regression" / "results.json").exists()
+    assert (whole / "results" / "straight" / "results.json").exists()
+    assert not (whole / "baselines" / "straight").exists(), "what has nothing to learn is only evaluated"
     rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "eval/success" in row] == [8, 16]
     policy, config = checkpoint.load_policy(whole)
