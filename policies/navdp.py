@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from policies.generative import Generative, GenerativeConfig
-from policies.navdp_choice import CautionConfig, PersistenceConfig, bonus, carried_on, closeness
-from policies.navdp_critic import CriticConfig, path_values, positions, rotated
-from policies.nn.encoders import ConvTokens, ViT, goal_features, square
+from policies.navdp_critic import CautionConfig, CriticConfig, closeness, path_values, positions, rotated
+from policies.nn.encoders import ConvTokens, ViT, square
 from policies.nn.local_map import CLEARANCE, FREE, SOLID, LocalMap, LocalMapConfig, look_up
 from policies.nn.transformer import Decoder, DecoderLayer, EncoderLayer, sinusoid
 from policies.policy import Memory, Observation, Plan, Policy
@@ -91,8 +90,6 @@ class NavDPConfig:
     """Paths generated and valued at each decision."""
     caution: CautionConfig | None
     """What the local map alone says against a candidate, or null to trust the critic alone."""
-    persistence: PersistenceConfig | None
-    """What speaks for carrying on with the path chosen before, or null to choose among fresh samples alone."""
     choose: bool
     """Drive the candidate the critic values highest; false takes the first, that is a random one."""
     noise_levels: int
@@ -174,8 +171,6 @@ class NavDP(Policy):
 
     def initial_memory(self, batch: int) -> Memory:
         memory = self.map.initial(batch) if self.map else {}
-        if self.config.persistence:
-            memory |= {"path": torch.zeros(batch, self.horizon, 3), "path_pose": torch.zeros(batch, 3)}
         if self.config.rgb_frames:
             size = self.config.image_size
             memory["rgb_history"] = torch.zeros(batch, self.config.rgb_frames, 3, size, size)
@@ -194,9 +189,6 @@ class NavDP(Policy):
         if self.map:
             views, after = self.map.update(memory, observation)
             inputs.update(views)
-        if self.config.persistence:
-            inputs["previous"] = carried_on(memory["path"], memory["path_pose"], observation["odometry"])
-            after |= {"path": memory["path"], "path_pose": observation["odometry"]}
         if self.config.rgb_frames:
             frame = square(observation["rgb"].permute(0, 3, 1, 2).float() / 255.0, self.config.image_size)
             mean, std = frame.new_tensor([0.485, 0.456, 0.406]), frame.new_tensor([0.229, 0.224, 0.225])
@@ -236,7 +228,7 @@ class NavDP(Policy):
 
     def _goal_tokens(self, inputs: Inputs, depth: Tensor) -> Tensor:
         given = inputs["goal_given"]
-        point = self.goal_encoder(goal_features(inputs["goal"]))[:, None]
+        point = self.goal_encoder(_goal_features(inputs["goal"]))[:, None]
         goals = torch.where(given[:, :1, None] > 0.5, point, self.no_goal)
         if self.config.image_goal:
             goals = torch.where(given[:, 1:, None] > 0.5, self._image_goal(inputs, depth), goals)
@@ -259,6 +251,7 @@ class NavDP(Policy):
         return self.goal_image_encoder(pair).mean(1, keepdim=True)
 
     def scene(self, inputs: Inputs) -> Scene:
+        """The scene of prepared inputs."""
         tokens, goals = self.encode(inputs)
         views: tuple[tuple[Tensor, float], ...] = ()
         if self.config.map:
@@ -310,18 +303,12 @@ class NavDP(Policy):
             noise = torch.randn(inputs["goal"].shape[0], *self.noise_shape())
         scene = self.scene(inputs)
         x = self._generate(scene, noise)
-        if self.config.persistence:
-            x = torch.cat([x, inputs["previous"][:, None] * self.scale], dim=1)
         values, candidates = self.value(x, scene), x / self.scale
         if self.config.caution and self.config.map:
             view, resolution = scene.views[-1]
             values = values - closeness(self.config.caution, candidates, view[:, -1:] * self.config.map.reach, resolution)
-        if self.config.persistence:
-            values = torch.cat([values[:, :-1], values[:, -1:] + bonus(self.config.persistence, inputs["previous"])], dim=1)
         best = values.argmax(1) if self.config.choose else torch.zeros_like(values[:, 0], dtype=torch.long)
         chosen = torch.gather(candidates, 1, best[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))
-        if self.config.persistence:
-            memory = {**memory, "path": chosen[:, 0].cumsum(1)}
         return Plan(chosen, memory, candidates, values)
 
     def _generate(self, scene: Scene, noise: Tensor) -> Tensor:
@@ -398,3 +385,11 @@ class Exported(nn.Module):
     def forward(self, observation: dict[str, Tensor], memory: Memory, noise: Tensor) -> dict[str, Tensor]:
         plan = self.policy.plan(observation, memory, noise)
         return {"action": plan.actions, "candidates": plan.candidates, "values": plan.values, **plan.memory}
+
+
+def _goal_features(goal: Tensor) -> Tensor:
+    """Features (B, 8) of a goal pose (B, 3): position near and far, bearing, heading; defined at the origin too."""
+    xy = goal[:, :2]
+    distance = torch.sqrt((xy * xy).sum(-1, keepdim=True) + 1e-6)
+    near = xy / distance * distance.clamp(max=4.0) / 4.0
+    return torch.cat([near, xy / distance, (1 + distance).log() / 3, distance / 10, goal[:, 2:].cos(), goal[:, 2:].sin()], dim=-1)

@@ -37,6 +37,18 @@ class CriticConfig:
     """Cell size of the crops [m]."""
 
 
+@dataclass
+class CautionConfig:
+    """What the local map alone says against a candidate, whatever the critic has learnt."""
+
+    weight: float
+    """Taken from the value of a candidate that touches all along, in the critic's units."""
+    margin: float
+    """Room beside the body below which a waypoint is too close [m]."""
+    waypoints: int
+    """How many waypoints are looked at: the part that will be driven before long."""
+
+
 def positions(action: Tensor) -> Tensor:
     """Waypoint positions (..., T, 2) of paths (..., T, 3), in the robot frame [m]."""
     return torch.cumsum(action[..., :2], dim=-2)
@@ -82,3 +94,14 @@ def path_values(config: CriticConfig, paths: Tensor, batch: dict[str, Tensor], g
     gained = free * torch.diff(gained, dim=-1, prepend=torch.zeros_like(gained[..., :1]))
     close = (1 - (d - body) / config.safe_distance).clamp(0, 1) * free
     return (gained / 0.16 - config.risk * (1 - free) - config.closeness * close).mean(-1)
+
+
+def closeness(config: CautionConfig, paths: Tensor, clearance: Tensor, resolution: float) -> Tensor:
+    """Penalties (B, n) of paths (B, n, T, 3): the weight times the mean share of the margin that is missing.
+
+    Args:
+        clearance: (B, 1, V, V), robot-centred, of the body in the local map [m].
+        resolution: its cell size [m].
+    """
+    room = look_up(clearance, positions(paths)[:, :, : config.waypoints], resolution)[..., 0]
+    return config.weight * (1 - room / config.margin).clamp(min=0).mean(-1)

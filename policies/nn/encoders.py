@@ -1,4 +1,4 @@
-"""Images and goals to tokens."""
+"""Images to tokens."""
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +72,3 @@ def square(image: Tensor, size: int) -> Tensor:
     side = max(height, width)
     pad = (side - width) // 2, side - width - (side - width) // 2, (side - height) // 2, side - height - (side - height) // 2
     return F.interpolate(F.pad(image, pad), size=(size, size), mode="bilinear", align_corners=False)
-
-
-def goal_features(goal: Tensor) -> Tensor:
-    """Features (B, 8) of a goal pose (B, 3): position near and far, bearing, heading; defined at the origin too."""
-    xy = goal[:, :2]
-    distance = torch.sqrt((xy * xy).sum(-1, keepdim=True) + 1e-6)
-    near = xy / distance * distance.clamp(max=4.0) / 4.0
-    return torch.cat([near, xy / distance, (1 + distance).log() / 3, distance / 10, goal[:, 2:].cos(), goal[:, 2:].sin()], dim=-1)

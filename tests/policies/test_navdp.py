@@ -5,7 +5,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from policies import navdp_choice as choice
 from policies import navdp_critic as critic
 from policies import onnx
 from policies.generative import Generative, GenerativeConfig, Kind
@@ -94,12 +93,12 @@ def test_rotation_keeps_lengths():
 
 def test_closeness_by_hand():
     """Room of x metres at x: the first four waypoints, 0.1 m apart, miss 0.75, 0.5, 0.25 and none of a margin of 0.4 m."""
-    caution = choice.CautionConfig(weight=2.0, margin=0.4, waypoints=4)
+    caution = critic.CautionConfig(weight=2.0, margin=0.4, waypoints=4)
     rows = ((torch.arange(64) - 31.5) * 0.05)[:, None].expand(64, 64)
     paths = torch.zeros(1, 2, 24, 3)
     paths[0, 0, :, 0] = 0.1
     paths[0, 1, :, 0] = -0.1
-    penalty = choice.closeness(caution, paths, rows[None, None], 0.05)[0]
+    penalty = critic.closeness(caution, paths, rows[None, None], 0.05)[0]
     assert float(penalty[0]) == pytest.approx(2 * 1.5 / 4, abs=1e-5)
     assert float(penalty[1]) == pytest.approx(2 * (1.25 + 1.5 + 1.75 + 2.0) / 4, abs=1e-5), "in contact it goes on growing"
 
@@ -111,7 +110,7 @@ def test_caution_turns_the_choice_away_from_a_wall():
     plans = {}
     for weight in (0.0, 100.0):
         torch.manual_seed(3)
-        policy = make(*SMALL, f"policy.caution.weight={weight}", "policy.persistence=null").eval()
+        policy = make(*SMALL, f"policy.caution.weight={weight}").eval()
         noise = torch.randn(1, *policy.noise_shape(), generator=torch.Generator().manual_seed(5))
         with torch.no_grad():
             plans[weight] = policy.plan(observation, policy.initial_memory(1), noise)
@@ -122,59 +121,8 @@ def test_caution_turns_the_choice_away_from_a_wall():
     assert float(penalty.max()) > 1.0
 
 
-def test_the_rest_of_a_path_is_the_same_path_in_the_world():
-    """Planned at (1, 2) heading north, seen again from its fifth waypoint with the robot turned and off by 2 cm."""
-    action = torch.zeros(1, 24, 3)
-    action[..., 0], action[:, 0, 2], action[:, :, 1] = 0.15, 0.3, 0.02
-    path, pose = action.cumsum(1), torch.tensor([[1.0, 2.0, torch.pi / 2]])
-
-    def world(delta: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
-        poses = delta.cumsum(1)
-        c, s = pose[:, 2:].cos(), pose[:, 2:].sin()
-        x = c * poses[..., 0] - s * poses[..., 1] + pose[:, :1]
-        y = s * poses[..., 0] + c * poses[..., 1] + pose[:, 1:2]
-        return torch.stack([x, y, poses[..., 2] + pose[:, 2:]], dim=-1)
-
-    planned = world(action, pose)
-    now = torch.cat([planned[:, 4, :2] + 0.02, torch.tensor([[-3.0]])], dim=1)
-    rest = choice.carried_on(path, pose, now)
-    seen = world(rest, now)
-    torch.testing.assert_close(seen[:, :19, :2], planned[:, 5:, :2], rtol=0, atol=1e-5)
-    turn = seen[:, :19, 2] - planned[:, 5:, 2]
-    torch.testing.assert_close(turn.cos(), torch.ones(1, 19), rtol=0, atol=1e-5)
-    assert float(rest[:, 19:].abs().max()) == 0.0
-    assert float(rest[..., 2].abs().max()) <= torch.pi
-    assert float(choice.carried_on(path, pose, planned[:, -1]).abs().max()) < 1e-5, "past its end nothing is left"
-
-
-def test_a_path_is_carried_on_with():
-    observation = onnx.example(make(*SMALL).interface, 1)
-    observation["robot"] = torch.tensor([[0.25, 0.45, 0.3, 0.0, 1.5708, 0.8, 1.5, 1.0, 4.0, 0.0, 0.0]])
-    observation["odometry"], observation["depth"] = torch.zeros(1, 3), torch.full((1, 48, 64), 3.0)
-    noise = torch.randn(2, 1, 4, 24, 3, generator=torch.Generator().manual_seed(5))
-    torch.manual_seed(3)
-    keen = make(*SMALL, "policy.persistence.bonus=100").eval()
-    torch.manual_seed(3)
-    fickle = make(*SMALL, "policy.persistence=null").eval()
-    fickle.load_state_dict(keen.state_dict())
-    path = torch.zeros(1, 24, 3)
-    path[..., 0] = 0.15
-    memory = keen.initial_memory(1)
-    with torch.no_grad():
-        first = keen.plan(observation, memory, noise[0])
-        second = keen.plan(observation, {**first.memory, "path": path.cumsum(1)}, noise[1])
-        other = fickle.plan(observation, fickle.initial_memory(1), noise[0])
-    assert first.candidates.shape[1] == 5
-    assert int(first.values.argmax()) < 4, "at first there is nothing to carry on with"
-    torch.testing.assert_close(first.actions, other.actions)
-    torch.testing.assert_close(first.memory["path"], first.actions[:, 0].cumsum(1))
-    assert int(second.values.argmax()) == 4
-    torch.testing.assert_close(second.actions[:, 0], path, rtol=0, atol=1e-5)
-    assert other.candidates.shape[1] == 4
-
-
 @pytest.mark.parametrize("kind", list(Kind))
-def test_loss_falls_on_a_fixed_batch(kind: Kind):
+def test_loss_falls_on_a_fixed_batch_and_the_critic_orders_paths(kind: Kind):
     torch.manual_seed(0)
     policy = make(*SMALL, f"policy.generative.kind={kind.value}")
     batch = _toy(policy, 16)
