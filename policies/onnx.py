@@ -5,7 +5,9 @@ else. `OnnxPolicy` runs such a file as a Policy.
 """
 
 import json
+import logging
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +53,13 @@ def export(policy: Policy, folder: Path, extra: dict[str, str] | None = None) ->
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{FILE}.tmp"
     batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.onnx.export(
-        _Flat(module, list(observation), list(memory)).eval(), inputs, input_names=names, output_names=outputs,
-        dynamic_shapes=(tuple({0: batch} for _ in inputs),), opset_version=18, dynamo=True, verbose=False,
-    )  # fmt: skip
+    logging.getLogger("onnx_ir").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*axis name: batch will not be used")
+        program = torch.onnx.export(
+            _Flat(module, list(observation), list(memory)).eval(), inputs, input_names=names, output_names=outputs,
+            dynamic_shapes=(tuple({0: batch} for _ in inputs),), opset_version=18, dynamo=True, verbose=False,
+        )  # fmt: skip
     meta = {
         "interface": policy.interface.to_json(),
         "memory": json.dumps({name: list(value.shape[1:]) for name, value in memory.items()}),

@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robot.core.errors import ObservationError
@@ -104,6 +105,13 @@ class Env(VectorEnv):
         """A fresh generator of the running episode of `world`: same seed and episode, same numbers."""
         return np.random.default_rng([self._seed & 0xFFFFFFFF, int(self.episode[world])])
 
+    def draw(self, ids: Tensor, count: int, stream: Tensor | int = 0) -> Tensor:
+        """Uniform numbers in (0, 1) for the worlds `ids` (K,), (K, count), all at once: a hash of seed, episode and stream."""
+        streams = np.broadcast_to(np.asarray(stream, np.uint64), (self.num_envs,))[ids.numpy()]
+        key = _hash(_hash(np.uint64(self._seed & 0xFFFFFFFF) ^ _hash(self.episode[ids].numpy().astype(np.uint64))) ^ streams)
+        bits = _hash(key[:, None] + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(41)
+        return torch.from_numpy(((bits.astype(np.float64) + 0.5) / 2**23).astype(np.float32))
+
     def metrics(self) -> dict[str, Tensor]:
         """Success and other measures of the running episodes, each (B,)."""
         return {}
@@ -131,6 +139,15 @@ class Env(VectorEnv):
     @abstractmethod
     def _terminated(self) -> Tensor:
         """Which worlds ended by success or failure (not by time), bool (B,)."""
+
+
+def _hash(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele et al., 2014): neighbouring numbers become unrelated ones."""
+    with np.errstate(over="ignore"):
+        x = (x + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
 
 
 def _space(field: Field) -> spaces.Box:

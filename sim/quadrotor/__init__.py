@@ -1,0 +1,1 @@
+"""Quadrotors: their parameters, their equations of motion in torch and compiled, their tasks."""
