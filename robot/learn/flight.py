@@ -42,37 +42,57 @@ class Tape:
         self.pull = torch.zeros_like(self.rows)
         self.last = torch.zeros(blocks, ROTORS, LANES)
         self.memory = torch.zeros(blocks, hidden, LANES)
+        self.cost = torch.zeros(blocks, LANES)
 
     def part(self, source: Tensor, name: str, count: int) -> Tensor:
+        """Fields of `rows` or `pull`, (blocks, count, T + 1, 16)."""
         first = self.fields.first[name]
         return source[:, first : first + count]
 
 
+class Start(NamedTuple):
+    """Where flights begin and what they are to do, in lanes."""
+
+    state: Tensor
+    """(blocks, 17, 16)."""
+    last: Tensor
+    """The action before the first, (blocks, 4, 16)."""
+    reference: Tensor
+    """Position and velocity to follow, (blocks, 6, T + 1, 16)."""
+    aim: Tensor
+    """Actions to imitate, (blocks, 4, T, 16)."""
+    reach: Tensor
+    """Largest error that is no failure [m], (blocks, 16)."""
+
+
 class Flight(torch.autograd.Function):
-    """(weights…, memory) → states (blocks, 17, T + 1, 16), commands before they are clipped (blocks, 4, T, 16)."""
+    """(memory, weights…) → mean cost of a step, a scalar; the tape keeps the rest."""
 
     @staticmethod
-    def forward(ctx, tape: Tape, work: Floats, dt: float, limit: float, state, last, reference, memory, *weights):
+    def forward(ctx, tape: Tape, work: Floats, start: Start, costs: Floats, dt: float, limit: float, memory, *weights):
         packed = Weights(*weights).pack()
-        ctx.rest = (tape, work, packed, dt, limit)
+        given = [part.numpy() for part in start]
+        ctx.rest = (tape, work, packed, given, costs, dt, limit)
         run, _ = passes(tape.width, tape.hidden)
+        state, last, *goal = given
         run(
-            work, len(packed), packed, state.numpy(), last.numpy(), memory.detach().numpy(), reference.numpy(), dt,
-            tape.rows.numpy(), tape.last.numpy(), tape.memory.numpy(),
+            work, len(packed), packed, state, last, memory.detach().numpy(), *goal, costs, dt,
+            tape.rows.numpy(), tape.last.numpy(), tape.memory.numpy(), tape.cost.numpy(),
         )  # fmt: skip
-        states = tape.rows[:, :STATE].clone()
-        actions = tape.part(tape.rows, "action", ROTORS)[:, :, : tape.steps].clone()
-        return states, actions
+        return tape.cost.mean() / tape.steps
 
     @staticmethod
-    def backward(ctx, states: Tensor, actions: Tensor):
-        tape, work, packed, dt, limit = ctx.rest
-        groups, steps = len(packed), tape.steps
-        tape.pull[:, :STATE] = states
-        tape.part(tape.pull, "action", ROTORS)[:, :, :steps] = actions
+    def backward(ctx, gradient: Tensor):
+        tape, work, packed, given, costs, dt, limit = ctx.rest
+        groups = len(packed)
+        share = float(gradient) / (tape.steps * tape.cost.numel())
         memory = torch.empty_like(tape.memory)
         _, run = passes(tape.width, tape.hidden)
-        run(work, groups, packed, tape.rows.numpy(), tape.pull.numpy(), dt, limit, memory.numpy())
+        _, last, *goal = given
+        run(
+            work, groups, packed, last, *goal, costs, dt, share, limit * share,
+            tape.rows.numpy(), tape.pull.numpy(), memory.numpy(),
+        )  # fmt: skip
         flat = lambda source, name, count: tape.part(source, name, count).flatten(2)  # noqa: E731
         total = lambda x: x.unflatten(0, (groups, -1)).sum(1)  # noqa: E731
         width, hidden = tape.width, tape.hidden
@@ -87,7 +107,7 @@ class Flight(torch.autograd.Function):
             (head[..., :-LANES], before[..., LANES:]),
         ):
             gradients += [total(left @ right.mT), total(left.sum(-1))]
-        return None, None, None, None, None, None, None, memory, *gradients
+        return None, None, None, None, None, None, memory, *gradients
 
 
 def lanes(values: Tensor) -> Tensor:

@@ -124,6 +124,66 @@ def _observe_back(m: Floats, lane: np.uint64, at: int) -> None:
     m[_at(a, 12, lane)] += m[_at(at, 17, lane)]
 
 
+COSTS = 13
+"""Of a step: position and its rounding [m], velocity and its knee [m/s], rate and its knee [rad/s], yaw, action change, speed beyond
+a limit [m/s] and that limit, position beyond four fifths of the reach, command beyond its range, imitation."""
+
+
+@_inlined
+def _cost(m: Floats, lane: np.uint64, c: Floats, act: int, last: int, aim: int, reach: int, grad: int, share: float) -> float:
+    """Cost of what a command led to; with grad >= 0 its gradient is added to the adjoints of state, command and last action.
+
+    Fields: the unclipped command at `act`, the action before it at `last` (reference six fields at + 8), a teacher's at `aim`.
+    """
+    one, zero, two = float32(1), float32(0), float32(2)
+    p0 = m[_at(0, 0, lane)] - m[_at(last, 8, lane)]
+    p1 = m[_at(0, 1, lane)] - m[_at(last, 9, lane)]
+    p2 = m[_at(0, 2, lane)] - m[_at(last, 10, lane)]
+    v0, v1, v2 = m[_at(0, 7, lane)], m[_at(0, 8, lane)], m[_at(0, 9, lane)]
+    e0, e1, e2 = v0 - m[_at(last, 11, lane)], v1 - m[_at(last, 12, lane)], v2 - m[_at(last, 13, lane)]
+    w0, w1, w2 = m[_at(0, 10, lane)], m[_at(0, 11, lane)], m[_at(0, 12, lane)]
+    z = m[_at(0, 6, lane)]
+    far = np.sqrt(p0 * p0 + p1 * p1 + p2 * p2 + c[1] * c[1])
+    fast = np.sqrt(one + (e0 * e0 + e1 * e1 + e2 * e2) / (c[3] * c[3]))
+    spin = np.sqrt(one + (w0 * w0 + w1 * w1 + w2 * w2) / (c[5] * c[5]))
+    a0, a1, a2, a3 = m[_at(act, 0, lane)], m[_at(act, 1, lane)], m[_at(act, 2, lane)], m[_at(act, 3, lane)]
+    b0, b1 = min(max(a0, -one), one), min(max(a1, -one), one)
+    b2, b3 = min(max(a2, -one), one), min(max(a3, -one), one)
+    d0, d1 = b0 - m[_at(last, 0, lane)], b1 - m[_at(last, 1, lane)]
+    d2, d3 = b2 - m[_at(last, 2, lane)], b3 - m[_at(last, 3, lane)]
+    change = np.sqrt(d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3 + float32(1e-4))
+    s0, s1, s2 = max(abs(v0) - c[9], zero), max(abs(v1) - c[9], zero), max(abs(v2) - c[9], zero)
+    edge = float32(0.8) * m[_at(reach, 0, lane)]
+    r0, r1, r2 = max(abs(p0) - edge, zero), max(abs(p1) - edge, zero), max(abs(p2) - edge, zero)
+    o0, o1, o2, o3 = a0 - b0, a1 - b1, a2 - b2, a3 - b3
+    i0, i1 = a0 - m[_at(aim, 0, lane)], a1 - m[_at(aim, 1, lane)]
+    i2, i3 = a2 - m[_at(aim, 2, lane)], a3 - m[_at(aim, 3, lane)]
+    total = c[0] * far + c[2] * c[3] * c[3] * (fast - one) + c[4] * c[5] * c[5] * (spin - one) + c[6] * z * z
+    total += c[7] * change + c[8] * (s0 * s0 + s1 * s1 + s2 * s2) + c[10] * (r0 * r0 + r1 * r1 + r2 * r2)
+    total += c[11] * (o0 * o0 + o1 * o1 + o2 * o2 + o3 * o3) + c[12] * (i0 * i0 + i1 * i1 + i2 * i2 + i3 * i3)
+    if grad < 0:
+        return total
+    g, k = _ADJOINT, share * c[0] / far
+    x, y = two * share * c[10], two * share * c[8]
+    m[_at(g, 0, lane)] += k * p0 + (x * r0 if p0 > zero else -x * r0)
+    m[_at(g, 1, lane)] += k * p1 + (x * r1 if p1 > zero else -x * r1)
+    m[_at(g, 2, lane)] += k * p2 + (x * r2 if p2 > zero else -x * r2)
+    m[_at(g, 6, lane)] += two * share * c[6] * z
+    k = share * c[2] / fast
+    m[_at(g, 7, lane)] += k * e0 + (y * s0 if v0 > zero else -y * s0)
+    m[_at(g, 8, lane)] += k * e1 + (y * s1 if v1 > zero else -y * s1)
+    m[_at(g, 9, lane)] += k * e2 + (y * s2 if v2 > zero else -y * s2)
+    k = share * c[4] / spin
+    m[_at(g, 10, lane)] += k * w0
+    m[_at(g, 11, lane)] += k * w1
+    m[_at(g, 12, lane)] += k * w2
+    k, x, y = share * c[7] / change, two * share * c[11], two * share * c[12]
+    m[_at(grad, 0, lane)], m[_at(grad, 1, lane)] = x * o0 + y * i0, x * o1 + y * i1
+    m[_at(grad, 2, lane)], m[_at(grad, 3, lane)] = x * o2 + y * i2, x * o3 + y * i3
+    m[_at(grad, 4, lane)], m[_at(grad, 5, lane)], m[_at(grad, 6, lane)], m[_at(grad, 7, lane)] = k * d0, k * d1, k * d2, k * d3
+    return total
+
+
 @_inlined
 def _bound(m: Floats, lane: np.uint64, limit: float) -> None:
     """Shorten the adjoint of the state to at most `limit`."""
@@ -175,9 +235,13 @@ def passes(width: int, hidden: int) -> tuple[Any, Any]:
     NEXT = GREC + 3 * hidden
     ACT = NEXT + hidden
     LAST = ACT + 8
-    LEFT = LAST + 16
-    CARRY = LEFT + 8
-    END = CARRY + hidden
+    AIM = LAST + 16
+    REACH = AIM + 4
+    LEFT = REACH + 1
+    PULL = LEFT + 8
+    CARRY = PULL + 4
+    COST = CARRY + hidden
+    END = COST + 1
     # Weights of a group: forward, then their transposes for the way back.
     W1, B1 = 0, width * INPUT
     WI, BI = B1 + width, B1 + width + 3 * hidden * width
@@ -189,7 +253,9 @@ def passes(width: int, hidden: int) -> tuple[Any, Any]:
     T2 = TH + hidden * 3 * hidden
 
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-    def forward(work, groups, weights, state, last, memory, reference, dt, tape, out_last, out_memory):  # pragma: no cover
+    def forward(
+        work, groups, weights, state, last, memory, reference, aim, reach, costs, dt, tape, out_last, out_memory, out_cost
+    ):  # pragma: no cover
         h, per = float32(dt), len(work) // groups
         one, half = float32(1), float32(0.5)
         for block in prange(len(work)):
@@ -202,6 +268,7 @@ def passes(width: int, hidden: int) -> tuple[Any, Any]:
                 m[(LAST + k) * LANES : (LAST + k + 1) * LANES] = last[block, k]
             for k in range(hidden):
                 m[(HID + k) * LANES : (HID + k + 1) * LANES] = memory[block, k]
+            m[REACH * LANES : (REACH + 1) * LANES] = reach[block]
             steps = rows.shape[1] - 1
             for t in range(steps):
                 _keep(rows, 0, t, m, 0, STATE)
@@ -233,47 +300,69 @@ def passes(width: int, hidden: int) -> tuple[Any, Any]:
                 _keep(rows, t_act, t, m, ACT * LANES, ROTORS)
                 for k in range(ROTORS):
                     for lane in range(lanes):
-                        a = min(max(m[_at(ACT * LANES, k, lane)], -one), one)
-                        m[_at(LAST * LANES, k, lane)] = a
-                        m[_at(_SETPOINT, k, lane)] = half * (a + one)
+                        m[_at(_SETPOINT, k, lane)] = half * (min(max(m[_at(ACT * LANES, k, lane)], -one), one) + one)
                 m[HID * LANES : (HID + hidden) * LANES] = m[NEXT * LANES : (NEXT + hidden) * LANES]
                 for lane in range(lanes):
                     _forward(m, lane, h)
+                _recall(reference[block], 0, t + 1, m, (LAST + 8) * LANES, 6)
+                _recall(aim[block], 0, t, m, AIM * LANES, ROTORS)
+                for lane in range(lanes):
+                    m[_at(COST * LANES, 0, lane)] += _cost(
+                        m, lane, costs, ACT * LANES, LAST * LANES, AIM * LANES, REACH * LANES, -1, one
+                    )
+                for k in range(ROTORS):
+                    for lane in range(lanes):
+                        m[_at(LAST * LANES, k, lane)] = min(max(m[_at(ACT * LANES, k, lane)], -one), one)
             _keep(rows, 0, steps, m, 0, STATE)
             _keep(rows, t_hidden, steps, m, HID * LANES, hidden)
+            out_cost[block] = m[COST * LANES : (COST + 1) * LANES]
             for k in range(ROTORS):
                 out_last[block, k] = m[(LAST + k) * LANES : (LAST + k + 1) * LANES]
             for k in range(hidden):
                 out_memory[block, k] = m[(HID + k) * LANES : (HID + k + 1) * LANES]
 
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-    def backward(work, groups, weights, tape, pull, dt, limit, out_memory):  # pragma: no cover
-        """`pull` holds d loss / d state and / d action of every step; it ends as the adjoints of what each layer gave."""
-        h, per, bound = float32(dt), len(work) // groups, float32(limit)
+    def backward(
+        work, groups, weights, first, reference, aim, reach, costs, dt, share, limit, tape, pull, out_memory
+    ):  # pragma: no cover
+        """`pull` ends as the adjoints of what each layer gave, of the sum of costs times `share`."""
+        h, per, bound, part = float32(dt), len(work) // groups, float32(limit), float32(share)
         one, half, zero = float32(1), float32(0.5), float32(0)
         for block in prange(len(work)):
             m = np.zeros(END * LANES, np.float32)
             m[:_BLOCK] = work[block]
             w, rows, g, lanes = weights[block // per], tape[block], pull[block], _lanes(work)
             steps = rows.shape[1] - 1
-            _recall(g, 0, steps, m, _ADJOINT, STATE)
+            m[REACH * LANES : (REACH + 1) * LANES] = reach[block]
+            _recall(rows, 0, steps, m, 0, STATE)
             for t in range(steps - 1, -1, -1):
-                _recall(rows, 0, t, m, 0, STATE)
                 _recall(rows, t_act, t, m, ACT * LANES, ROTORS)
+                if t:
+                    _recall(rows, t_act, t - 1, m, LAST * LANES, ROTORS)
+                else:
+                    for k in range(ROTORS):
+                        m[(LAST + k) * LANES : (LAST + k + 1) * LANES] = first[block, k]
+                _recall(reference[block], 0, t + 1, m, (LAST + 8) * LANES, 6)
+                _recall(aim[block], 0, t, m, AIM * LANES, ROTORS)
                 for k in range(ROTORS):
                     for lane in range(lanes):
-                        a = min(max(m[_at(ACT * LANES, k, lane)], -one), one)
-                        m[_at(_SETPOINT, k, lane)] = half * (a + one)
+                        before = min(max(m[_at(LAST * LANES, k, lane)], -one), one)
+                        m[_at(LAST * LANES, k, lane)] = before
+                        m[_at(_SETPOINT, k, lane)] = half * (min(max(m[_at(ACT * LANES, k, lane)], -one), one) + one)
                 for lane in range(lanes):
+                    _cost(m, lane, costs, ACT * LANES, LAST * LANES, AIM * LANES, REACH * LANES, LEFT * LANES, part)
                     _bound(m, lane, bound)
+                _recall(rows, 0, t, m, 0, STATE)
+                for lane in range(lanes):
                     _backward(m, lane, h)
-                _recall(g, t_act, t, m, LEFT * LANES, ROTORS)
                 for k in range(ROTORS):
                     for lane in range(lanes):
-                        raw = m[_at(ACT * LANES, k, lane)]
-                        through = half * m[_at(_ADJOINT + STATE * LANES, k, lane)] + m[_at(LAST * LANES, k, lane)]
+                        raw, slow = m[_at(ACT * LANES, k, lane)], m[_at((LEFT + 4) * LANES, k, lane)]
+                        through = half * m[_at(_ADJOINT + STATE * LANES, k, lane)] + m[_at(PULL * LANES, k, lane)] + slow
                         inside = one if (raw > -one and raw < one) else zero
                         m[_at(LEFT * LANES, k, lane)] += inside * through
+                        m[_at(PULL * LANES, k, lane)] = -slow
+                        m[_at((LEFT + 4) * LANES, k, lane)] = zero
                 _keep(g, t_act, t, m, LEFT * LANES, ROTORS)
                 _affine(m, lanes, LEFT, 8, NEXT, hidden, w, T2, -1)
                 _recall(rows, t_hidden, t, m, HID * LANES, hidden)
@@ -310,10 +399,9 @@ def passes(width: int, hidden: int) -> tuple[Any, Any]:
                 _affine(m, lanes, EMBED, width, OBS, INPUT, w, T1, -1)
                 for lane in range(lanes):
                     _observe_back(m, lane, OBS * LANES)
-                m[LAST * LANES : (LAST + ROTORS) * LANES] = m[(OBS + 18) * LANES : (OBS + 22) * LANES]
-                for k in range(STATE):
-                    for lane in range(LANES):
-                        m[_ADJOINT + k * LANES + lane] += g[k, t, lane]
+                for k in range(ROTORS):
+                    for lane in range(lanes):
+                        m[_at(PULL * LANES, k, lane)] += m[_at((OBS + 18) * LANES, k, lane)]
             for k in range(hidden):
                 out_memory[block, k] = m[(CARRY + k) * LANES : (CARRY + k + 1) * LANES]
 
