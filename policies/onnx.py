@@ -33,7 +33,7 @@ class _Flat(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         named = dict(zip([*self.observation, *self.memory, "noise"], tensors, strict=True))
         out = self.module({k: named[k] for k in self.observation}, {k: named[k] for k in self.memory}, named["noise"])
-        return tuple(out[k] for k in (*OUTPUTS, *self.memory))
+        return tuple(out[k] for k in (*OUTPUTS, *self.memory) if k in out)
 
 
 def export(policy: Policy, folder: Path, extra: dict[str, str] | None = None) -> Path:
@@ -47,15 +47,19 @@ def export(policy: Policy, folder: Path, extra: dict[str, str] | None = None) ->
     memory = policy.initial_memory(2)
     names = [*observation, *memory, "noise"]
     inputs = (*observation.values(), *memory.values(), torch.randn(2, *policy.noise_shape()))
-    outputs = [*OUTPUTS, *(f"next_{name}" for name in memory)]
+    with torch.no_grad():
+        given = module(observation, memory, inputs[-1])
+    outputs = [*(name for name in OUTPUTS if name in given), *(f"next_{name}" for name in memory)]
     if len(set(names)) != len(names):
         raise NotSupportedError(f"inputs of a graph need names of their own, got {names}; rename what stands twice")
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{FILE}.tmp"
     batch = torch.export.Dim("batch", min=1, max=4096)
-    logging.getLogger("onnx_ir").setLevel(logging.WARNING)
+    for name in ("onnx_ir", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*axis name: batch will not be used")
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Flat(module, list(observation), list(memory)).eval(), inputs, input_names=names, output_names=outputs,
             dynamic_shapes=(tuple({0: batch} for _ in inputs),), opset_version=18, dynamo=True, verbose=False,
@@ -163,5 +167,6 @@ class OnnxPolicy(Policy):
         feed = {**{k: observation[k] for k in self.interface.names}, **memory, "noise": noise}
         given = {entry.name for entry in self.session.get_inputs()}
         results = self.session.run(None, {k: np.ascontiguousarray(v.numpy()) for k, v in feed.items() if k in given})
-        action, candidates, values, *rest = (torch.from_numpy(r) for r in results)
-        return Plan(action, dict(zip(self.memory_shapes, rest, strict=True)), candidates, values)
+        out = {entry.name: torch.from_numpy(r) for entry, r in zip(self.session.get_outputs(), results, strict=True)}
+        after = {name: out[f"next_{name}"] for name in self.memory_shapes}
+        return Plan(out["action"], after, out.get("candidates"), out.get("values"))

@@ -30,7 +30,8 @@ def main(cfg: DictConfig) -> None:
     for key in ("episodes", "seed"):
         if cfg[key] is not None:
             OmegaConf.update(cfg, f"evaluator.{key}", cfg[key])
-    cfg.env.split = cfg.split
+    if "split" in cfg.env:
+        cfg.env.split = cfg.split
     cfg.env.num_envs = min(cfg.env.num_envs, cfg.evaluator.episodes)
     env = build(cfg.env, "env")
     policy = runs.make_policy(cfg.policy, name, env)

@@ -124,9 +124,10 @@ def _observe_back(m: Floats, lane: np.uint64, at: int) -> None:
     m[_at(a, 12, lane)] += m[_at(at, 17, lane)]
 
 
-COSTS = 13
+COSTS = 15
 """Of a step: position and its rounding [m], velocity and its knee [m/s], rate and its knee [rad/s], yaw, action change, speed beyond
-a limit [m/s] and that limit, position beyond four fifths of the reach, command beyond its range, imitation."""
+a limit [m/s] and that limit, position beyond four fifths of the reach, command beyond its range, imitation, knee of the speed
+[m/s] and of the position beyond [m]. What has a knee grows like a square below it and in proportion above."""
 
 
 @_inlined
@@ -155,16 +156,18 @@ def _cost(m: Floats, lane: np.uint64, c: Floats, act: int, last: int, aim: int, 
     s0, s1, s2 = max(abs(v0) - c[9], zero), max(abs(v1) - c[9], zero), max(abs(v2) - c[9], zero)
     edge = float32(0.8) * m[_at(reach, 0, lane)]
     r0, r1, r2 = max(abs(p0) - edge, zero), max(abs(p1) - edge, zero), max(abs(p2) - edge, zero)
+    over = np.sqrt(one + (s0 * s0 + s1 * s1 + s2 * s2) / (c[13] * c[13]))
+    out = np.sqrt(one + (r0 * r0 + r1 * r1 + r2 * r2) / (c[14] * c[14]))
     o0, o1, o2, o3 = a0 - b0, a1 - b1, a2 - b2, a3 - b3
     i0, i1 = a0 - m[_at(aim, 0, lane)], a1 - m[_at(aim, 1, lane)]
     i2, i3 = a2 - m[_at(aim, 2, lane)], a3 - m[_at(aim, 3, lane)]
     total = c[0] * far + c[2] * c[3] * c[3] * (fast - one) + c[4] * c[5] * c[5] * (spin - one) + c[6] * z * z
-    total += c[7] * change + c[8] * (s0 * s0 + s1 * s1 + s2 * s2) + c[10] * (r0 * r0 + r1 * r1 + r2 * r2)
+    total += c[7] * change + c[8] * c[13] * c[13] * (over - one) + c[10] * c[14] * c[14] * (out - one)
     total += c[11] * (o0 * o0 + o1 * o1 + o2 * o2 + o3 * o3) + c[12] * (i0 * i0 + i1 * i1 + i2 * i2 + i3 * i3)
     if grad < 0:
         return total
     g, k = _ADJOINT, share * c[0] / far
-    x, y = two * share * c[10], two * share * c[8]
+    x, y = share * c[10] / out, share * c[8] / over
     m[_at(g, 0, lane)] += k * p0 + (x * r0 if p0 > zero else -x * r0)
     m[_at(g, 1, lane)] += k * p1 + (x * r1 if p1 > zero else -x * r1)
     m[_at(g, 2, lane)] += k * p2 + (x * r2 if p2 > zero else -x * r2)

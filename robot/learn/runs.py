@@ -18,6 +18,10 @@ from robot.learn.evaluator import Evaluator, Report, revision, write_results
 from sim.env import Env
 
 RUNS = Path("runs")
+HEADLINE = (
+    ("success", 100, 1), ("spl", 1, 3), ("collision", 100, 1), ("lost", 100, 1), ("final_error", 1, 3), ("rmse", 1, 3), ("time", 1, 1),
+)  # fmt: skip
+"""Measures in a printed row, of those that an env has: name, factor, digits."""
 
 
 def played(choice: str, node: DictConfig) -> str:
@@ -83,7 +87,9 @@ def line(name: str, report: Report) -> str:
     """One row of the table that entry points print."""
     metrics = report.metrics()
     cells = [f"{name:<18}"]
-    for key, scale, digits in (("success", 100, 1), ("spl", 1, 3), ("collision", 100, 1), ("time", 1, 1)):
+    for key, scale, digits in HEADLINE:
+        if key not in metrics:
+            continue
         value = metrics[key]
         cells.append(
             f"{key} {scale * value['mean']:.{digits}f} [{scale * value['low']:.{digits}f}, {scale * value['high']:.{digits}f}]"

@@ -32,6 +32,8 @@ class Source(Protocol):
 
     def batch(self, step: int, policy: Policy) -> Batch: ...
 
+    def loss(self, policy: Policy, batch: Batch) -> dict[str, Tensor]: ...
+
     def resume(self, step: int) -> None: ...
 
     def saved(self, step: int) -> None: ...
@@ -90,6 +92,10 @@ class Imitation:
         parts = [(self.rounds[number], chosen[chosen // size == k] % size) for k, number in enumerate(numbers)]
         names = self.rounds[numbers[0]]
         return {k: torch.from_numpy(np.concatenate([r[k][index] for r, index in parts]).astype(np.float32)) for k in names}
+
+    def loss(self, policy: Policy, batch: Batch) -> dict[str, Tensor]:
+        """The policy's own loss."""
+        return policy.loss(batch)
 
     def resume(self, step: int) -> None:
         """Go on from `step`: rounds that began at it or later are dropped, as their weights may be lost."""
@@ -183,6 +189,10 @@ class Episodes:
         rng = np.random.default_rng([self.seed, step, 1])
         chosen = rng.integers(len(self.columns["action"]), size=self.config.batch_size)
         return {name: torch.from_numpy(values[chosen].astype(np.float32)) for name, values in self.columns.items()}
+
+    def loss(self, policy: Policy, batch: Batch) -> dict[str, Tensor]:
+        """The policy's own loss."""
+        return policy.loss(batch)
 
     def resume(self, step: int) -> None:
         """Nothing to do: a batch depends on the seed and the step alone."""

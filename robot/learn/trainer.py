@@ -1,4 +1,4 @@
-"""The one optimisation loop. It knows nothing of what it trains: a Source gives batches, a policy its losses."""
+"""The one optimisation loop. It knows nothing of what it trains: a Source gives batches and what to make small of them."""
 
 import copy
 import math
@@ -51,7 +51,7 @@ def seed_weights(seed: int) -> None:
 
 
 class Trainer:
-    """`fit` minimises `policy.loss` over a Source's batches; interrupted and resumed, it gives the same numbers."""
+    """`fit` minimises the loss of a Source's batches; interrupted and resumed, it gives the same numbers."""
 
     def __init__(self, config: TrainerConfig) -> None:
         if config.steps < 1 or config.learning_rate <= 0:
@@ -88,7 +88,7 @@ class Trainer:
             for step in range(start, config.steps):
                 actor.load_state_dict(average)
                 batch = source.batch(step, actor.eval())
-                losses = self._update(policy, optimizer, batch, step, seed)
+                losses = self._update(policy, source, optimizer, batch, step, seed)
                 _average(average, policy, config.average, step)
                 self._report(losses, log, step + 1)
                 bar.update(task, advance=1, loss=float(losses["loss"]))
@@ -113,7 +113,7 @@ class Trainer:
         return step
 
     def _update(
-        self, policy: Policy, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], step: int, seed: int
+        self, policy: Policy, source: Source, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], step: int, seed: int
     ) -> dict[str, Tensor]:
         config = self.config
         torch.manual_seed((seed * 1_000_003 + step) % 2**63)
@@ -123,7 +123,7 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = rate
         policy.train()
-        losses = policy.loss(batch)
+        losses = source.loss(policy, batch)
         if not bool(torch.isfinite(losses["loss"])):
             parts = {name: round(float(value.detach()), 4) for name, value in losses.items()}
             raise DivergedError(f"the loss is not finite at step {step}: {parts}; lower trainer.learning_rate and resume")

@@ -5,8 +5,6 @@ the last action; four motor commands in [-1, 1] at 100 Hz, front right, back rig
 """
 
 from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -273,11 +271,6 @@ class Quadrotor(Env):
         self.state[:, 9] = torch.where(below, self.state[:, 9].clamp_min(0), self.state[:, 9])
         self.state[:, 7:9] *= keep
         self.state[:, 10:13] *= keep
-
-    def snapshot(self, world: int) -> dict[str, Any]:
-        """What a drawing needs of one world now."""
-        where, _ = self.reference.at(self.steps * self.config.dt)
-        return {"state": self.state[world].numpy().copy(), "reference": where[world].numpy().copy()}
 
 
 def _stream(name: str, steps: Tensor) -> Tensor:

@@ -34,6 +34,12 @@ class StartConfig:
     """Largest rotor speed, in [0, 1]."""
     guidance: float
     """Share of episodes that start upright at rest on the reference."""
+    wild: float
+    """Share of episodes that start in any attitude, tumbling and thrown."""
+    wild_velocity: float
+    """Largest speed along each axis of these [m/s]."""
+    wild_rate: float
+    """Largest body rate about each axis of these [rad/s]."""
 
     DRAWS = 20
 
@@ -46,12 +52,14 @@ def start(config: StartConfig, params: Params, draws: Tensor) -> Tensor:
     reach = config.position + config.position_arms * arm_length(params)
     axis = normal(draws[:, 4:7])
     axis = axis / axis.norm(dim=1, keepdim=True).clamp_min(1e-6)
-    half = config.angle * draws[:, 7:8] / 2
+    wild = (draws[:, 18] > 1 - config.wild)[:, None]
+    severity = draws[:, 19:20]
+    half = torch.where(wild, math.pi, config.angle) * draws[:, 7:8] / 2
     state = torch.zeros(n, STATE)
     state[:, 0:3] = signed[:, 1:4] * reach[:, None]
     state[:, 3:4], state[:, 4:7] = torch.cos(half), torch.sin(half) * axis
-    state[:, 7:10] = config.velocity * signed[:, 8:11]
-    state[:, 10:13] = config.rate * signed[:, 11:14]
+    state[:, 7:10] = torch.where(wild, config.wild_velocity * severity, config.velocity) * signed[:, 8:11]
+    state[:, 10:13] = torch.where(wild, config.wild_rate * severity, config.rate) * signed[:, 11:14]
     upright = torch.zeros(STATE)
     upright[3] = 1
     state = torch.where(guided, upright, state)
