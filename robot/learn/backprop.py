@@ -13,10 +13,10 @@ from torch import Tensor
 
 from policies.raptor import Raptor
 from robot.core.errors import ConfigError
-from robot.learn.flight import LANES, ROTORS, STATE, Flight, Start, Tape, Weights, lanes, worlds
+from robot.learn.flight import Flight, Start, Tape, Weights, lanes, worlds
 from robot.learn.sources import Batch
 from sim.envs.quadrotor import Quadrotor
-from sim.quadrotor import kernel
+from sim.quadrotor.kernel import LANES, ROTORS, STATE
 
 
 @dataclass
@@ -66,7 +66,7 @@ class BackpropConfig:
     windows: int
     """Windows that an episode lasts."""
     round_updates: int
-    """Updates after which all worlds start anew, from the seed and the number of the round alone: what makes a resumed run equal."""
+    """Updates after which all worlds start anew, from the seed and their number alone, so that a resumed run gives the same."""
     limit: float
     """Largest adjoint of a state, in shares of the cost of one step of one world."""
     cost: CostConfig
@@ -135,7 +135,9 @@ class Backprop:
         aim = torch.zeros(blocks, ROTORS, length, LANES)
         start = Start(lanes(env.state), lanes(env.last), self._reference(length), aim, reach)
         hidden = torch.where(batch["fresh"][:, None], policy.first, policy.first.detach() + batch["memory"])
-        cost = Flight.apply(tape, env.work, start, self.costs, env.config.dt, self.config.limit, lanes(hidden), *stacked([policy]))
+        cost = Flight.apply(
+            tape, env.work, start, self.costs, env.config.dt, self.config.limit, lanes(hidden), *stacked([policy])
+        )
         with torch.no_grad():
             env.state = worlds(tape.rows[:, :STATE, -1]).clone()
             env.last = worlds(tape.last).clone()
@@ -152,5 +154,14 @@ class Backprop:
 
 def stacked(policies: list[Raptor]) -> Weights:
     """The weights of policies of one size, a group each."""
-    names = ("embed.weight", "embed.bias", "gru.weight_ih", "gru.bias_ih", "gru.weight_hh", "gru.bias_hh", "head.weight", "head.bias")
+    names = (
+        "embed.weight",
+        "embed.bias",
+        "gru.weight_ih",
+        "gru.bias_ih",
+        "gru.weight_hh",
+        "gru.bias_hh",
+        "head.weight",
+        "head.bias",
+    )
     return Weights(*(torch.stack([policy.get_parameter(name) for policy in policies]) for name in names))

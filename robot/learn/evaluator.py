@@ -100,7 +100,9 @@ class Evaluator:
         """Means for a curve during training, {"eval/<measure>": …}, over other episodes than `run` plays."""
         config = replace(self.config, episodes=episodes, seed=self.config.seed + 1, videos=0, latency_plans=0)
         metrics = Evaluator(config).run(policy, env, quiet=True).metrics()
-        return {f"eval/{name}": metrics[name]["mean"] for name in ("success", "spl", "collision", "final_error") if name in metrics}
+        return {
+            f"eval/{name}": metrics[name]["mean"] for name in ("success", "spl", "collision", "final_error") if name in metrics
+        }
 
     def _noise(self, policy: Any, env: Env) -> torch.Tensor | None:
         shape = policy.noise_shape()

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robot.learn.flight_kernel import INPUT, OBSERVED, Fields, passes
-from sim.quadrotor.kernel import LANES, ROTORS, STATE, Floats
+from robot.learn.flight_kernel import INPUT, OBSERVED, layout, passes
+from sim.quadrotor.kernel import LANES, ROTORS, Floats
 
 
 class Weights(NamedTuple):
-    """Of one GRU policy a group: embed (G, W, 22), (G, W); input (G, 3H, W), (G, 3H); hidden (G, 3H, H), (G, 3H); head (G, 4, H), (G, 4)."""
+    """Of one GRU policy a group, matrices and biases: embed (G, W, 22), input (G, 3H, W), hidden (G, 3H, H), head (G, 4, H)."""
 
     embed: Tensor
     embed_bias: Tensor
@@ -37,17 +37,12 @@ class Tape:
     """What flights leave behind; made once and used again and again, as fresh memory costs more than the flights."""
 
     def __init__(self, blocks: int, steps: int, width: int, hidden: int) -> None:
-        self.fields, self.steps, self.width, self.hidden = Fields(width, hidden), steps, width, hidden
-        self.rows = torch.zeros(blocks, self.fields.size, steps + 1, LANES)
+        self.at, self.steps, self.width, self.hidden = layout(width, hidden), steps, width, hidden
+        self.rows = torch.zeros(blocks, self.at.t_end, steps + 1, LANES)
         self.pull = torch.zeros_like(self.rows)
         self.last = torch.zeros(blocks, ROTORS, LANES)
         self.memory = torch.zeros(blocks, hidden, LANES)
         self.cost = torch.zeros(blocks, LANES)
-
-    def part(self, source: Tensor, name: str, count: int) -> Tensor:
-        """Fields of `rows` or `pull`, (blocks, count, T + 1, 16)."""
-        first = self.fields.first[name]
-        return source[:, first : first + count]
 
 
 class Start(NamedTuple):
@@ -93,17 +88,16 @@ class Flight(torch.autograd.Function):
             work, groups, packed, last, *goal, costs, dt, share, limit * share,
             tape.rows.numpy(), tape.pull.numpy(), memory.numpy(),
         )  # fmt: skip
-        flat = lambda source, name, count: tape.part(source, name, count).flatten(2)  # noqa: E731
+        at, width, gates = tape.at, tape.width, 3 * tape.hidden
+        seen = lambda first, count: tape.rows[:, first : first + count].flatten(2)  # noqa: E731
+        pull = lambda first, count: tape.pull[:, first : first + count].flatten(2)  # noqa: E731
         total = lambda x: x.unflatten(0, (groups, -1)).sum(1)  # noqa: E731
-        width, hidden = tape.width, tape.hidden
-        embed, inner = flat(tape.pull, "embed", width), flat(tape.pull, "input_gates", 3 * hidden)
-        gates, head = flat(tape.pull, "hidden_gates", 3 * hidden), flat(tape.pull, "action", ROTORS)
-        before = flat(tape.rows, "hidden", hidden)
+        before, head = seen(at.t_hidden, tape.hidden), pull(at.t_action, ROTORS)
         gradients = []
         for left, right in (
-            (embed, flat(tape.rows, "observation", OBSERVED)),
-            (inner, flat(tape.rows, "embed", width)),
-            (gates, before),
+            (pull(at.t_embed, width), seen(at.t_observation, OBSERVED)),
+            (pull(at.t_inner, gates), seen(at.t_embed, width)),
+            (pull(at.t_outer, gates), before),
             (head[..., :-LANES], before[..., LANES:]),
         ):
             gradients += [total(left @ right.mT), total(left.sum(-1))]

@@ -19,7 +19,8 @@ from sim.env import Env
 
 RUNS = Path("runs")
 HEADLINE = (
-    ("success", 100, 1), ("spl", 1, 3), ("collision", 100, 1), ("lost", 100, 1), ("final_error", 1, 3), ("rmse", 1, 3), ("time", 1, 1),
+    ("success", 100, 1), ("spl", 1, 3), ("collision", 100, 1), ("lost", 100, 1), ("final_error", 1, 3), ("rmse", 1, 3),
+    ("time", 1, 1),
 )  # fmt: skip
 """Measures in a printed row, of those that an env has: name, factor, digits."""
 

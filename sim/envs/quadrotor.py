@@ -5,6 +5,7 @@ the last action; four motor commands in [-1, 1] at 100 Hz, front right, back rig
 """
 
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -282,6 +283,8 @@ def _check(config: QuadrotorConfig) -> None:
     if config.vehicle not in (SAMPLED, TABLE, *vehicle.names()):
         raise ConfigError(f"env.vehicle: no '{config.vehicle}'; there are {', '.join((SAMPLED, TABLE, *vehicle.names()))}")
     if config.num_envs < 1 or config.dt <= 0 or config.substeps < 1 or config.time_limit < config.dt or config.latency < 0:
-        raise ConfigError("env: num_envs and substeps must be at least 1, dt positive, time_limit at least dt, latency not negative")
+        raise ConfigError(
+            "env: num_envs and substeps must be at least 1, dt positive, time_limit at least dt, latency not negative"
+        )
     if not 0 <= config.event.loss < 1 or config.event.payload <= -1:
         raise ConfigError(f"env.event: loss={config.event.loss} must be in [0, 1), payload={config.event.payload} above -1")

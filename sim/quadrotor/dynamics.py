@@ -29,8 +29,9 @@ def constants(params: Params) -> Tensor:
     gravity = torch.tensor([0.0, 0.0, -GRAVITY], dtype=mass.dtype, device=mass.device)
     return torch.cat(
         [
-            1 / mass, inertia, 1 / inertia, directions.mT.flatten(1), torque.mT.flatten(1), params["thrust_coefficients"].flatten(1),
-            1 / params["rise"], 1 / params["fall"], params["drag"], params["force"] / mass + gravity, params["torque"], params["wind"],
+            1 / mass, inertia, 1 / inertia, directions.mT.flatten(1), torque.mT.flatten(1),
+            params["thrust_coefficients"].flatten(1), 1 / params["rise"], 1 / params["fall"], params["drag"],
+            params["force"] / mass + gravity, params["torque"], params["wind"],
         ],
         dim=1,
     )  # fmt: skip

@@ -70,7 +70,7 @@ def start(config: StartConfig, params: Params, draws: Tensor) -> Tensor:
 @dataclass
 class ReferenceConfig:
     task: Task
-    """hold: stay at the origin; figure_eight: in the horizontal plane; lissajous: in space; random: a smooth path, another each time."""
+    """hold: stay at the origin; figure_eight: in a plane; lissajous: in space; random: a smooth path, another each time."""
     period: list[float]
     """Range of the time of one round [s]."""
     size: list[float]

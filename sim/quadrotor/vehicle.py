@@ -114,7 +114,9 @@ def hover_speed(params: Params) -> Tensor:
     c0, c1, c2 = params["thrust_coefficients"][:, 0].unbind(-1)
     rest = c0 - params["mass"] * GRAVITY / 4
     quadratic = (-c1 + torch.sqrt((c1 * c1 - 4 * c2 * rest).clamp_min(0))) / (2 * c2).clamp_min(1e-9)
-    return torch.where(c2.abs() > 1e-6, torch.where(c2 > 0, quadratic, -2 * rest / (c1 + (c1 * c1 - 4 * c2 * rest).sqrt())), -rest / c1)
+    return torch.where(
+        c2.abs() > 1e-6, torch.where(c2 > 0, quadratic, -2 * rest / (c1 + (c1 * c1 - 4 * c2 * rest).sqrt())), -rest / c1
+    )
 
 
 def arm_length(params: Params) -> Tensor:
