@@ -146,6 +146,8 @@ class DistributionConfig:
     """Uniform range [s]."""
     force: float
     """Largest standard deviation of the outer force, as a share of surplus thrust; 0.3 in the paper, 0 for none."""
+    skew: float
+    """1 draws as above; more makes low thrust-to-weight and torque-to-inertia, that is hard vehicles, more frequent."""
 
 
 class Distribution:
@@ -167,6 +169,8 @@ class Distribution:
         """Vehicles (N, …) with a constant outer force each, from independent uniform draws (N, 12) in (0, 1)."""
         config, base, n = self.config, self.base, len(draws)
         span = lambda k, low, high: low + (high - low) * draws[:, k]  # noqa: E731
+        draws = draws.clone()
+        draws[:, [0, 3]] **= config.skew
         weight = span(0, *config.thrust_to_weight)
         mass = span(1, *(value ** (1 / 3) for value in config.mass)) ** 3
         deviation = config.size_mean + config.size_std * normal(draws[:, 2])

@@ -1,4 +1,4 @@
-"""l2f, the simulator that RAPTOR was trained in, flying our vehicles: `pip install l2f foundation-policy`, minutes of compiling."""
+"""l2f, the simulator RAPTOR was trained in, with our vehicles: `pip install l2f foundation-policy` (compiles for minutes)."""
 
 import json
 from typing import Any
