@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
@@ -112,19 +113,41 @@ def learns(policy: Any) -> bool:
     return getattr(type(policy), "loss", Policy.loss) is not Policy.loss
 
 
-def export(policy: Any, folder: Path) -> str:
+def export(policy: Any, folder: Path, target: str = "onnx") -> str:
     """Export, check parity, and say so in a line.
 
     Raises:
-        CheckpointError: onnxruntime and torch disagree by more than 1e-4.
+        CheckpointError: the export and torch disagree by more than 1e-4.
+        ConfigError: there is no such target.
     """
     from policies import onnx
+
+    if target == "c":
+        return _export_c(policy, folder)
+    if target != "onnx":
+        raise ConfigError(f"target: no '{target}'; there are onnx and c")
 
     file = onnx.export(policy, folder, {"revision": revision()})
     gap = onnx.parity(policy, file)
     if gap > 1e-4:
         raise CheckpointError(f"'{file}': onnxruntime differs from torch by {gap:.1e}, more than 1e-4; do not deploy it")
     return f"exported  {file} ({file.stat().st_size / 1e6:.1f} MB), largest difference to torch {gap:.1e}"
+
+
+def _export_c(policy: Any, folder: Path) -> str:
+    from policies import c99
+
+    file = c99.export(policy, folder, {"revision": revision()})
+    observations = torch.randn(1000, policy.embed.in_features, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    check = c99.check(policy, file, observations)
+    if check is None:
+        return f"exported  {file}; no C compiler here to check it with"
+    if check.gap > 1e-4:
+        raise CheckpointError(f"'{file}': C differs from torch by {check.gap:.1e}, more than 1e-4; do not deploy it")
+    return (
+        f"exported  {file}: {check.size / 1024:.1f} KiB of code and constants, {check.microseconds:.2f} us a step here, "
+        f"largest difference to torch {check.gap:.1e} over 1,000 steps"
+    )
 
 
 def draw(report: Report, folder: Path, prefix: str) -> None:
