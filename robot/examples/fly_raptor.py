@@ -65,10 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     for key in given.keys() - KEYS.keys():
         close = difflib.get_close_matches(key, KEYS, n=1)
-        print(
-            f"error: unknown key '{key}'{f'; did you mean {close[0]}?' if close else f'; there are {list(KEYS)}'}",
-            file=sys.stderr,
-        )
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KEYS)}"
+        print(f"error: unknown key '{key}'; {hint}", file=sys.stderr)
         sys.exit(2)
     try:
         print(fly({**KEYS, **given}))
