@@ -57,6 +57,16 @@ class Raptor(Policy):
         kept = after - self.first if self.config.recurrent else torch.zeros_like(after)
         return self.head(after), kept
 
+    def weights(self) -> tuple[Tensor, ...]:
+        """Matrices and biases of embed, GRU input, GRU state and head, as of a fleet of one: each (1, …)."""
+        gru = self.gru
+        parts = (self.embed.weight, self.embed.bias, gru.weight_ih, gru.bias_ih, gru.weight_hh, gru.bias_hh)
+        return tuple(part[None] for part in (*parts, self.head.weight, self.head.bias))
+
+    def firsts(self) -> Tensor:
+        """The first state, (1, H)."""
+        return self.first[None]
+
     def export(self) -> nn.Module:
         return Exported(self)
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policies.fleet import Fleet
 from policies.raptor import Raptor
 from robot.core.errors import ConfigError
-from robot.learn.flight import Flight, Start, Tape, Weights, lanes, worlds
+from robot.learn.flight import Flight, Rules, Start, Tape, Teach, lanes, worlds
 from robot.learn.sources import Batch
 from sim.envs.quadrotor import Quadrotor
-from sim.quadrotor.kernel import LANES, ROTORS, STATE
+from sim.quadrotor.kernel import LANES, STATE
 
 
 @dataclass
@@ -69,6 +70,8 @@ class BackpropConfig:
     """Updates after which all worlds start anew, from the seed and their number alone, so that a resumed run gives the same."""
     limit: float
     """Largest adjoint of a state, in shares of the cost of one step of one world."""
+    clip: float
+    """Largest norm of the gradient of a policy's mean cost; of a fleet, each has its own."""
     cost: CostConfig
     """What is to be small."""
 
@@ -83,7 +86,9 @@ class Backprop:
             raise ConfigError("data=backprop flies without latency, substeps and termination: set env.limits.terminate=false")
         self.config, self.env = config, env
         self.tape: Tape | None = None
-        self.costs = np.array([getattr(config.cost, name) for name in CostConfig.__dataclass_fields__], np.float32)
+        costs = np.array([getattr(config.cost, name) for name in CostConfig.__dataclass_fields__], np.float32)
+        self.rules = Rules(costs, env.config.dt, config.limit, config.clip)
+        self.teach: Teach | None = None
 
     def open(self, folder: Path, seed: int) -> None:
         """Use `seed` for all randomness; nothing is kept on disk."""
@@ -105,11 +110,12 @@ class Backprop:
         """Nothing to do."""
 
     @torch.no_grad()
-    def batch(self, step: int, policy: Raptor) -> Batch:
+    def batch(self, step: int, policy: Raptor | Fleet) -> Batch:
         """Where the next window starts: new episodes where the last ones are over."""
         env, config = self.env, self.config
         hidden = policy.config.hidden
         if step % config.round_updates == 0:
+            self.begin(step // config.round_updates)
             env.reset(seed=int(np.random.default_rng([self.seed, step, 3]).integers(2**31)))
             self.age = torch.arange(env.num_envs) % config.windows
             self.memory = torch.zeros(env.num_envs, hidden)
@@ -123,26 +129,30 @@ class Backprop:
         ramp = min(1.0, step / max(config.growth, 1))
         length = 10 * round((config.shortest + (config.longest - config.shortest) * ramp) / 10)
         if self.tape is None or self.tape.steps != length:
-            self.tape = Tape(env.num_envs // LANES, length, policy.config.width, hidden)
+            self.tape = Tape(
+                env.num_envs // LANES, length, policy.config.width, hidden, getattr(policy.config, "recurrent", True)
+            )
         return {"memory": self.memory, "fresh": fresh, "length": torch.tensor(length)}
 
-    def loss(self, policy: Raptor, batch: Batch) -> dict[str, Tensor]:
+    def begin(self, number: int) -> None:
+        """Before the worlds of a round start."""
+
+    def loss(self, policy: Raptor | Fleet, batch: Batch) -> dict[str, Tensor]:
         """Mean cost of a step of the window, with its gradient; the worlds are then at the window's end."""
         env, tape = self.env, self.tape
         assert tape is not None
         length, blocks = tape.steps, env.num_envs // LANES
         reach = (env.config.limits.position_arms * env.reach).reshape(blocks, LANES)
-        aim = torch.zeros(blocks, ROTORS, length, LANES)
-        start = Start(lanes(env.state), lanes(env.last), self._reference(length), aim, reach)
-        hidden = torch.where(batch["fresh"][:, None], policy.first, policy.first.detach() + batch["memory"])
-        cost = Flight.apply(
-            tape, env.work, start, self.costs, env.config.dt, self.config.limit, lanes(hidden), *stacked([policy])
-        )
+        start = Start(lanes(env.state), lanes(env.last), self._reference(length), reach)
+        firsts = policy.firsts()
+        firsts = firsts.repeat_interleave(env.num_envs // len(firsts), dim=0)
+        hidden = torch.where(batch["fresh"][:, None], firsts, firsts.detach() + batch["memory"])
+        cost = Flight.apply(tape, env.work, start, self.rules, self.teach, lanes(hidden), *policy.weights())
         with torch.no_grad():
             env.state = worlds(tape.rows[:, :STATE, -1]).clone()
             env.last = worlds(tape.last).clone()
             env.steps = env.steps + length
-            self.memory = worlds(tape.memory) - policy.first
+            self.memory = worlds(tape.memory) - firsts
             self.age += 1
             error = env.errors(env.state, env.steps)[0].norm(dim=1)
         return {"loss": cost, "error": error.nanmedian(), "lost": (~(error <= 1)).float().mean()}
@@ -150,18 +160,3 @@ class Backprop:
     def _reference(self, length: int) -> Tensor:
         times = [(self.env.steps + k) * self.env.config.dt for k in range(length + 1)]
         return torch.stack([lanes(torch.cat(self.env.reference.at(time), dim=1)) for time in times], dim=2)
-
-
-def stacked(policies: list[Raptor]) -> Weights:
-    """The weights of policies of one size, a group each."""
-    names = (
-        "embed.weight",
-        "embed.bias",
-        "gru.weight_ih",
-        "gru.bias_ih",
-        "gru.weight_hh",
-        "gru.bias_hh",
-        "head.weight",
-        "head.bias",
-    )
-    return Weights(*(torch.stack([policy.get_parameter(name) for policy in policies]) for name in names))

@@ -5,10 +5,11 @@ from numba import float32
 
 from sim.quadrotor.kernel import _ADJOINT, Floats, _at, _inlined
 
-COSTS = 15
-"""Of a step: position and its rounding [m], velocity and its knee [m/s], rate and its knee [rad/s], yaw, action change, speed
-beyond a limit [m/s] and that limit, position beyond four fifths of the reach, command beyond its range, imitation, knee of the
-speed [m/s] and of the position beyond [m]. What has a knee grows like a square below it and in proportion above."""
+COSTS, IMITATION = 15, 12
+"""Weights of a step, and the place of imitation among them: position and its rounding [m], velocity and its knee [m/s], rate
+and its knee [rad/s], yaw, action change, speed beyond a limit [m/s] and that limit, position beyond four fifths of the reach,
+command beyond its range, imitation, knee of the speed [m/s] and of the position beyond [m]. What has a knee grows like a square
+below it and in proportion above."""
 
 
 @_inlined
@@ -45,8 +46,8 @@ def _root(x: tuple, knee: float) -> float:
 
 
 @_inlined
-def _commands(m: Floats, lane: np.uint64, act: int, last: int, aim: int) -> tuple:
-    """Change of the clipped command, what is clipped off, and the difference to a teacher's, four each."""
+def _commands(m: Floats, lane: np.uint64, act: int, last: int) -> tuple:
+    """Change of the clipped command, and what is clipped off, four each."""
     one = float32(1)
     a0, a1, a2, a3 = m[_at(act, 0, lane)], m[_at(act, 1, lane)], m[_at(act, 2, lane)], m[_at(act, 3, lane)]
     b0, b1 = min(max(a0, -one), one), min(max(a1, -one), one)
@@ -54,8 +55,7 @@ def _commands(m: Floats, lane: np.uint64, act: int, last: int, aim: int) -> tupl
     d = (
         b0 - m[_at(last, 0, lane)], b1 - m[_at(last, 1, lane)], b2 - m[_at(last, 2, lane)], b3 - m[_at(last, 3, lane)],
     )  # fmt: skip
-    i = (a0 - m[_at(aim, 0, lane)], a1 - m[_at(aim, 1, lane)], a2 - m[_at(aim, 2, lane)], a3 - m[_at(aim, 3, lane)])
-    return d, (a0 - b0, a1 - b1, a2 - b2, a3 - b3), i
+    return d, (a0 - b0, a1 - b1, a2 - b2, a3 - b3)
 
 
 @_inlined
@@ -64,27 +64,34 @@ def _change(d: tuple) -> float:
 
 
 @_inlined
-def cost(m: Floats, lane: np.uint64, c: Floats, act: int, last: int, aim: int, reach: int) -> float:
-    """What the moment costs that a command led to.
+def cost(m: Floats, lane: np.uint64, c: Floats, act: int, last: int, reach: int) -> float:
+    """What the moment costs that a command led to, but for imitation.
 
-    Fields: the unclipped command at `act`, the action before it at `last` (the reference at + 8), a teacher's at `aim`.
+    Fields: the unclipped command at `act`, the action before it at `last` (the reference at + 8).
     """
     one = float32(1)
     p, e, w, s, r = _moment(m, lane, last, reach, c)
-    d, o, i = _commands(m, lane, act, last, aim)
+    d, o = _commands(m, lane, act, last)
     z = m[_at(0, 6, lane)]
     total = c[0] * np.sqrt(_square(p) + c[1] * c[1]) + c[2] * c[3] * c[3] * (_root(e, c[3]) - one)
     total += c[4] * c[5] * c[5] * (_root(w, c[5]) - one) + c[6] * z * z + c[7] * _change(d)
     total += c[8] * c[13] * c[13] * (_root(s, c[13]) - one) + c[10] * c[14] * c[14] * (_root(r, c[14]) - one)
-    return total + c[11] * (_square(o) + o[3] * o[3]) + c[12] * (_square(i) + i[3] * i[3])
+    return total + c[11] * (_square(o) + o[3] * o[3])
 
 
 @_inlined
 def cost_back(m: Floats, lane: np.uint64, c: Floats, act: int, last: int, aim: int, reach: int, to: int, share: float) -> None:
-    """Add the gradient of `share` times the cost to the state's adjoint; write those of the command and its change to `to`."""
+    """Add the gradient of `share` times the cost to the state's adjoint; write those of the command and its change to `to`.
+
+    Imitation of the command at `aim` is part of it.
+    """
     g, two = _ADJOINT, float32(2)
     p, e, w, s, r = _moment(m, lane, last, reach, c)
-    d, o, i = _commands(m, lane, act, last, aim)
+    d, o = _commands(m, lane, act, last)
+    i = (
+        m[_at(act, 0, lane)] - m[_at(aim, 0, lane)], m[_at(act, 1, lane)] - m[_at(aim, 1, lane)],
+        m[_at(act, 2, lane)] - m[_at(aim, 2, lane)], m[_at(act, 3, lane)] - m[_at(aim, 3, lane)],
+    )  # fmt: skip
     k, x, y = share * c[0] / np.sqrt(_square(p) + c[1] * c[1]), share * c[10] / _root(r, c[14]), share * c[8] / _root(s, c[13])
     m[_at(g, 0, lane)] += k * p[0] + x * r[0]
     m[_at(g, 1, lane)] += k * p[1] + x * r[1]

@@ -52,6 +52,7 @@ class Layout(NamedTuple):
     pull: int
     carry: int
     cost: int
+    firsts: int
     end: int
     t_observation: int
     t_embed: int
@@ -73,7 +74,7 @@ class Layout(NamedTuple):
 def layout(width: int, hidden: int) -> Layout:
     """For a policy 22 → `width` → GRU `hidden` → 4, both widths multiples of eight."""
     gates = 3 * hidden
-    memory = [_BLOCK // LANES, INPUT, width, hidden, gates, gates, hidden, 8, 14, ROTORS, 1, 8, ROTORS, hidden, 1]
+    memory = [_BLOCK // LANES, INPUT, width, hidden, gates, gates, hidden, 8, 14, ROTORS, 1, 8, ROTORS, hidden, 1, hidden]
     tape = [STATE, INPUT, width, hidden, gates, gates, ROTORS]
     weights = [width * (INPUT + 1), gates * (width + 1), gates * (hidden + 1), ROTORS * (hidden + 1)]
     back = [INPUT * width, width * gates, hidden * gates]
@@ -157,8 +158,9 @@ def _decide_back(at: Layout, m: Floats, lanes: np.uint64, w: Floats, tape: Float
 
 @_fast
 def _fly(
-    at: Layout, m: Floats, lanes: np.uint64, w: Floats, tape: Floats, reference: Floats, aim: Floats, costs: Floats, h: float
-) -> None:
+    at: Layout, m: Floats, lanes: np.uint64, w: Floats, tape: Floats, memory: Floats, reference: Floats, costs: Floats,
+    h: float, recurrent: bool,
+) -> None:  # fmt: skip
     """All steps of a block; state, memory and last action are in its memory before and after."""
     steps, gates = tape.shape[1] - 1, 3 * at.hidden
     for t in range(steps):
@@ -177,14 +179,14 @@ def _fly(
         for lane in range(lanes):
             _forward(m, lane, h)
         _recall(reference, 0, t + 1, m, at.last + 8, 6)
-        _recall(aim, 0, t, m, at.aim, ROTORS)
         for lane in range(lanes):
-            m[_at(at.cost * LANES, 0, lane)] += cost(
-                m, lane, costs, at.action * LANES, at.last * LANES, at.aim * LANES, at.reach * LANES
-            )
+            m[_at(at.cost * LANES, 0, lane)] += cost(m, lane, costs, at.action * LANES, at.last * LANES, at.reach * LANES)
         _command(m, lanes, at.action * LANES, at.last * LANES, False)
-        for k in range(at.hidden * LANES):
-            m[at.state * LANES + k] = m[at.after * LANES + k]
+        if recurrent:
+            for k in range(at.hidden * LANES):
+                m[at.state * LANES + k] = m[at.after * LANES + k]
+        else:
+            _read(m, at.state, memory, at.hidden)
     _keep(tape, 0, steps, m, 0, STATE)
     _keep(tape, at.t_hidden, steps, m, at.state, at.hidden)
 
@@ -205,7 +207,7 @@ def _gather(at: Layout, m: Floats, lanes: np.uint64) -> None:
 @_fast
 def _fly_back(
     at: Layout, m: Floats, lanes: np.uint64, w: Floats, tape: Floats, pull: Floats, first: Floats, reference: Floats,
-    aim: Floats, costs: Floats, h: float, share: float, limit: float,
+    aim: Floats, costs: Floats, h: float, share: float, limit: float, recurrent: bool,
 ) -> None:  # fmt: skip
     """The steps of a block in reverse."""
     steps = tape.shape[1] - 1
@@ -233,16 +235,20 @@ def _fly_back(
         for lane in range(lanes):
             observe_back(m, lane, at.observation * LANES)
         accumulate(m, lanes, at.observation + 18, at.pull, ROTORS)
+        if not recurrent:
+            accumulate(m, lanes, at.carry, at.firsts, at.hidden)
+            for k in range(at.hidden * LANES):
+                m[at.carry * LANES + k] = float32(0)
 
 
 @cache
-def passes(width: int, hidden: int) -> tuple[Any, Any]:
-    """The compiled (forward, backward) for a policy of these widths."""
+def passes(width: int, hidden: int, recurrent: bool) -> tuple[Any, Any]:
+    """The compiled (forward, backward) for a policy of these widths, that keeps its memory or forgets it at every step."""
     at = layout(width, hidden)
 
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
     def forward(
-        work, groups, weights, state, last, memory, reference, aim, reach, costs, dt, tape, out_last, out_memory, out_cost
+        work, groups, weights, state, last, memory, reference, reach, costs, dt, tape, out_last, out_memory, out_cost
     ):  # pragma: no cover
         for block in prange(len(work)):
             m = np.zeros(at.end * LANES, np.float32)
@@ -252,7 +258,7 @@ def passes(width: int, hidden: int) -> tuple[Any, Any]:
             _read(m, at.state, memory[block], at.hidden)
             m[at.reach * LANES : (at.reach + 1) * LANES] = reach[block]
             w = weights[block // (len(work) // groups)]
-            _fly(at, m, _lanes(work), w, tape[block], reference[block], aim[block], costs, float32(dt))
+            _fly(at, m, _lanes(work), w, tape[block], memory[block], reference[block], costs, float32(dt), recurrent)
             _write(out_last[block], m, at.last, ROTORS)
             _write(out_memory[block], m, at.state, at.hidden)
             out_cost[block] = m[at.cost * LANES : (at.cost + 1) * LANES]
@@ -268,8 +274,8 @@ def passes(width: int, hidden: int) -> tuple[Any, Any]:
             w = weights[block // (len(work) // groups)]
             _fly_back(
                 at, m, _lanes(work), w, tape[block], pull[block], first[block], reference[block], aim[block], costs,
-                float32(dt), float32(share), float32(limit),
+                float32(dt), float32(share), float32(limit), recurrent,
             )  # fmt: skip
-            _write(out_memory[block], m, at.carry, at.hidden)
+            _write(out_memory[block], m, at.carry if recurrent else at.firsts, at.hidden)
 
     return forward, backward

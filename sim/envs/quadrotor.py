@@ -17,6 +17,8 @@ from sim.quadrotor.dynamics import ROTORS, STATE, CompiledStep
 
 SAMPLED, TABLE = "sampled", "table"
 MOTORS = ("front_right", "back_right", "back_left", "front_left")
+_KINDS = [vehicle.Distribution.DRAWS, tasks.StartConfig.DRAWS, tasks.ReferenceConfig.DRAWS, tasks.EventConfig.DRAWS, 2]
+"""Random numbers of an episode: vehicle, start, reference, event, wind."""
 
 
 @dataclass
@@ -65,6 +67,10 @@ class QuadrotorConfig:
     """Worlds."""
     vehicle: str
     """sampled: another vehicle each episode; table: all of configs/vehicle in turn; or the name of one of them."""
+    fleet: int
+    """Vehicles that are sampled once and kept, world i of B flies number i * fleet // B; 0: a new one each episode."""
+    fleet_seed: int
+    """What the fleet is drawn from."""
     vehicles: vehicle.DistributionConfig
     """What sampled vehicles are drawn from."""
     dt: float
@@ -121,6 +127,8 @@ class Quadrotor(Env):
         self.table = vehicle.names() if config.vehicle == TABLE else [] if config.vehicle == SAMPLED else [config.vehicle]
         self._fleet = vehicle.stack([vehicle.load(name) for name in self.table]) if self.table else None
         self.labels = {"vehicle": self.table or [SAMPLED]}
+        self._draws = torch.rand(config.fleet, _KINDS[0], generator=torch.Generator().manual_seed(config.fleet_seed))
+        self.assigned = torch.arange(n) * config.fleet // n
         self.params = {k: v.clone() for k, v in vehicle.select(self.distribution.base, [0] * n).items()}
         self.work = kernel.pack(dynamics.constants(self.params).numpy())
         self.state, self.last = torch.zeros(n, STATE), torch.zeros(n, ROTORS)
@@ -153,12 +161,23 @@ class Quadrotor(Env):
         constants = dynamics.constants(vehicle.select(self.params, ids)).numpy()
         kernel.fill(self.work, ids.numpy(), constants)
 
+    def assign(self, numbers: Tensor) -> None:
+        """From their next episodes on, worlds fly these vehicles (B,) of the fleet."""
+        if not 0 <= int(numbers.min()) <= int(numbers.max()) < self.config.fleet:
+            raise ConfigError(
+                f"the fleet has vehicles 0 to {self.config.fleet - 1}, not {int(numbers.min())} to {int(numbers.max())}"
+            )
+        self.assigned = numbers.expand(self.num_envs).clone()
+
     # The five methods of an environment
 
     def _reset(self, ids: Tensor) -> None:
         config = self.config
-        sizes = [vehicle.Distribution.DRAWS, tasks.StartConfig.DRAWS, tasks.ReferenceConfig.DRAWS, tasks.EventConfig.DRAWS, 2]
-        body, start, path, event, wind = self.draw(ids, sum(sizes)).split(sizes, dim=1)
+        body, start, path, event, wind = self.draw(ids, sum(_KINDS)).split(_KINDS, dim=1)
+        if config.fleet:
+            body = torch.cat(
+                [self._draws[self.assigned[ids], : vehicle.Distribution.FORCE], body[:, vehicle.Distribution.FORCE :]], 1
+            )
         if self._fleet is None:
             vehicles = self.distribution.sample(body)
         else:
@@ -285,6 +304,10 @@ def _check(config: QuadrotorConfig) -> None:
     if config.num_envs < 1 or config.dt <= 0 or config.substeps < 1 or config.time_limit < config.dt or config.latency < 0:
         raise ConfigError(
             "env: num_envs and substeps must be at least 1, dt positive, time_limit at least dt, latency not negative"
+        )
+    if config.fleet < 0 or (config.fleet and config.vehicle != SAMPLED):
+        raise ConfigError(
+            f"env.fleet={config.fleet}: a number of sampled vehicles, not negative and only with env.vehicle=sampled"
         )
     if not 0 <= config.event.loss < 1 or config.event.payload <= -1:
         raise ConfigError(f"env.event: loss={config.event.loss} must be in [0, 1), payload={config.event.payload} above -1")

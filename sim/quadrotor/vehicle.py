@@ -155,6 +155,8 @@ class Distribution:
 
     DRAWS = 12
     """Numbers in (0, 1) that one vehicle takes."""
+    FORCE = 8
+    """The first of them that belongs to the outer force, which changes from flight to flight."""
 
     def __init__(self, config: DistributionConfig) -> None:
         self.config, self.base = config, load(config.base)

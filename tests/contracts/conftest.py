@@ -21,7 +21,7 @@ SMALL = {
     "env": {"threads": 1},
     "policy": {
         "width": 48, "heads": 2, "layers": 1, "hidden": 48, "candidates": 4, "noise_levels": 1,
-        "fusion_queries": 8, "fusion_layers": 1, "fusion_hidden": 48, "rgb_frames": 2, "threads": 1,
+        "fusion_queries": 8, "fusion_layers": 1, "fusion_hidden": 48, "rgb_frames": 2, "threads": 1, "size": 2,
         "generative": {"sample_steps": 2},
     },
     "data": {"batch_size": 8, "round_plans": 3},

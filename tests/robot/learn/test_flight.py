@@ -11,8 +11,8 @@ import sim.gym
 from policies.raptor import Raptor, RaptorConfig
 from robot.core.config import build
 from robot.core.errors import ConfigError
-from robot.learn.backprop import Backprop, stacked
-from robot.learn.flight import Flight, Start, Tape, lanes, worlds
+from robot.learn.backprop import Backprop
+from robot.learn.flight import Flight, Rules, Start, Tape, lanes, worlds
 from robot.learn.trainer import Trainer, TrainerConfig
 from sim.envs.quadrotor import Quadrotor
 from sim.quadrotor import dynamics
@@ -29,11 +29,11 @@ def env() -> Quadrotor:
     return made
 
 
-def policies(env: Quadrotor, count: int, width: int = 16, hidden: int = 16) -> list[Raptor]:
+def policies(env: Quadrotor, count: int, width: int = 16, hidden: int = 16, recurrent: bool = True) -> list[Raptor]:
     made = []
     for seed in range(count):
         torch.manual_seed(seed)
-        policy = Raptor(RaptorConfig(width, hidden, True), env.interface)
+        policy = Raptor(RaptorConfig(width, hidden, recurrent), env.interface)
         with torch.no_grad():
             policy.head.weight.normal_(0, 0.5)
             policy.first.normal_()
@@ -46,8 +46,11 @@ def beginning(env: Quadrotor) -> Start:
     blocks = env.num_envs // 16
     env.last = 2 * torch.rand(env.num_envs, 4, generator=rng) - 1
     reference = 0.1 * torch.randn(blocks, 6, STEPS + 1, 16, generator=rng)
-    aim = torch.rand(blocks, 4, STEPS, 16, generator=rng)
-    return Start(lanes(env.state), lanes(env.last), reference, aim, torch.full((blocks, 16), REACH))
+    return Start(lanes(env.state), lanes(env.last), reference, torch.full((blocks, 16), REACH))
+
+
+def aims(env: Quadrotor) -> Tensor:
+    return torch.rand(STEPS, env.num_envs, 4, generator=torch.Generator().manual_seed(2))
 
 
 def by_hand(env: Quadrotor, start: Start, team: list[Raptor]) -> tuple[Tensor, Tensor]:
@@ -57,7 +60,7 @@ def by_hand(env: Quadrotor, start: Start, team: list[Raptor]) -> tuple[Tensor, T
     memory = torch.zeros(env.num_envs, team[0].config.hidden)
     beyond = lambda x, limit: ((x.abs() - limit).clamp_min(0) ** 2).sum(1)  # noqa: E731
     knee = lambda square, k: k * k * (torch.sqrt(1 + square / k**2) - 1)  # noqa: E731
-    total = torch.zeros(())
+    total, aim = torch.zeros(()), aims(env)
     for t in range(STEPS):
         r = at(start.reference, t)
         p, v = state[:, :3] - r[:, :3], state[:, 7:10] - r[:, 3:]
@@ -71,24 +74,27 @@ def by_hand(env: Quadrotor, start: Start, team: list[Raptor]) -> tuple[Tensor, T
         cost = c[0] * torch.sqrt((p * p).sum(1) + c[1] ** 2) + c[2] * knee((e * e).sum(1), c[3]) + c[6] * state[:, 6] ** 2
         cost = cost + c[4] * knee((w * w).sum(1), c[5]) + c[7] * torch.sqrt(((action - last) ** 2).sum(1) + 1e-4)
         cost = cost + c[8] * knee(beyond(v, c[9]), c[13]) + c[10] * knee(beyond(p, 0.8 * REACH), c[14])
-        cost = cost + c[11] * ((raw - action) ** 2).sum(1) + c[12] * ((raw - at(start.aim, t)) ** 2).sum(1)
+        cost = cost + c[11] * ((raw - action) ** 2).sum(1) + c[12] * ((raw - aim[t]) ** 2).sum(1)
         total, last = total + cost.mean() / STEPS, action
     return total, state
 
 
-@pytest.mark.parametrize(("count", "width", "hidden"), [(1, 16, 16), (4, 16, 16), (1, 8, 24)])
-def test_cost_flight_and_gradients_are_those_of_autograd(env: Quadrotor, count: int, width: int, hidden: int) -> None:
-    team, start = policies(env, count, width, hidden), beginning(env)
+@pytest.mark.parametrize(("count", "width", "hidden", "recurrent"), [(1, 16, 16, True), (4, 16, 16, True), (2, 8, 24, False)])
+def test_cost_flight_and_gradients_are_those_of_autograd(
+    env: Quadrotor, count: int, width: int, hidden: int, recurrent: bool
+) -> None:
+    team, start = policies(env, count, width, hidden, recurrent), beginning(env)
     expected, state = by_hand(env, start, team)
     expected.backward()
     exact = [{n: p.grad.clone() for n, p in q.named_parameters() if p.grad is not None} for q in team]
     for policy in team:
         policy.zero_grad()
-    tape = Tape(4, STEPS, width, hidden)
+    tape, rules = Tape(4, STEPS, width, hidden, recurrent), Rules(COSTS, env.config.dt, 1e9, 1e9)
     first = torch.cat([q.first.expand(env.num_envs // count, -1) for q in team])
-    cost = Flight.apply(tape, env.work, start, COSTS, env.config.dt, 1e9, lanes(first), *stacked(team))
+    weights = [torch.cat(parts) for parts in zip(*(q.weights() for q in team), strict=True)]
+    cost = Flight.apply(tape, env.work, start, rules, lambda tape: aims(env), lanes(first), *weights)
     cost.backward()
-    assert float(cost) == pytest.approx(float(expected), rel=1e-5)
+    assert float(cost.detach()) == pytest.approx(float(expected), rel=1e-5)
     torch.testing.assert_close(worlds(tape.rows[:, :17, -1]), state, rtol=1e-3, atol=1e-3)
     for policy, gradients in zip(team, exact, strict=True):
         for name, parameter in policy.named_parameters():
