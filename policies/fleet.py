@@ -27,6 +27,8 @@ class FleetConfig:
 
 
 class Fleet(Policy):
+    alone = False
+
     def __init__(self, config: FleetConfig, interface: Interface) -> None:
         super().__init__(interface)
         if config.size < 1:

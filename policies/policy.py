@@ -33,6 +33,9 @@ class Plan:
 class Policy(nn.Module):
     """Built from an Interface. Subclasses write `plan`; those that learn also write `loss`."""
 
+    alone = True
+    """Whether it decides for a single world; false for many specialists side by side."""
+
     def __init__(self, interface: Interface) -> None:
         super().__init__()
         self.interface = interface

@@ -6,7 +6,7 @@ labelled with what the vehicle's own teacher, who has watched the whole flight, 
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from sim.envs.quadrotor import Quadrotor
 @dataclass
 class AcceptanceConfig:
     lost: float
-    """Largest share of flights, of the kind that teachers learn on, that end more than a metre off."""
+    """Largest share of flights, from calm starts, that end more than a metre off."""
     error: float
     """Largest median distance at the end of the others [m]."""
 
@@ -56,7 +56,7 @@ class DistillConfig(BackpropConfig):
     school: SchoolConfig
     """How teachers come to be."""
     wean: int
-    """Updates in which the weight of imitation falls to nothing; 0: it stays."""
+    """Updates in which the weight of imitation falls to nothing; then the student flies any vehicles. 0: it stays."""
     teachers: str | None
     """A run folder whose teachers are used instead of new ones."""
 
@@ -75,7 +75,6 @@ class Distill(Backprop):
             )
         self.together = min(self.count, self.together)
         self.imitation = float(self.rules.costs[IMITATION])
-        self.teach = self._labels
 
     def open(self, folder: Path, seed: int) -> None:
         """Have teachers: those of this run, those of another, or new ones.
@@ -102,6 +101,11 @@ class Distill(Backprop):
 
     def begin(self, number: int) -> None:
         """Other teachers and their vehicles each round."""
+        if self.config.wean and number * self.config.round_updates >= self.config.wean:
+            self.env.assign(None)
+            self.teach = None
+            return
+        self.teach = self._labels
         count, rng = self.together, np.random.default_rng([self.seed, number, 5])
         order = torch.from_numpy(rng.permutation(len(self.accepted)))
         numbers = self.accepted[order.repeat(-(-count // len(order)))[:count]]
@@ -111,7 +115,8 @@ class Distill(Backprop):
 
     def batch(self, step: int, policy: Raptor | Fleet) -> Batch:
         given = super().batch(step, policy)
-        self.watched[given["fresh"]] = 0
+        if self.teach is not None:
+            self.watched[given["fresh"]] = 0
         if self.config.wean:
             self.rules.costs[IMITATION] = self.imitation * max(0.0, 1 - step / self.config.wean)
         return given
@@ -134,7 +139,7 @@ class Distill(Backprop):
                 print(f"teachers: turn {turn + 1}, group {k + 1} of {len(numbers)}, {len(group)} at once", flush=True)
                 team = self._train(group, folder / "school" / f"{turn}-{k}", seed + 1000 * (turn * len(numbers) + k + 1))
                 found = examine(self.env, team, group)
-                better = found[0] + found[1].clamp_max(1) < lost[group] + error[group].clamp_max(1)
+                better = (found[0] + found[1].clamp_max(1) < lost[group] + error[group].clamp_max(1)) | (turn == 0)
                 for name, value in faculty.state_dict().items():
                     value[group[better]] = team.state_dict()[name][better]
                 lost[group[better]], error[group[better]] = found[0][better], found[1][better]
@@ -145,7 +150,7 @@ class Distill(Backprop):
             numbers = failed.repeat(-(-size // len(failed)))[: size * max(1, len(failed) // size)].split(size)
         accepted = self._passed(lost, error)
         rows = [
-            {"vehicle": k, "accepted": bool(accepted[k]), "lost": round(float(lost[k]), 4), "error": round(float(error[k]), 4)}
+            {"vehicle": k, "accepted": bool(accepted[k]), "lost": round(float(lost[k]), 4), "error": round(min(float(error[k]), 1e9), 4)}
             for k in range(self.count)
         ]
         write_json(file.with_suffix(".json"), rows)
@@ -175,9 +180,11 @@ class Distill(Backprop):
 
 @torch.no_grad()
 def examine(env: Quadrotor, team: Fleet, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """One flight in every world: each specialist's share of lost ones, and the median error of the others [m], (n,) each."""
+    """A flight from a calm start in every world: each one's share of lost ones, the others' median error [m], (n,) each."""
     env.assign(numbers.repeat_interleave(env.num_envs // len(numbers)))
+    start, env.config.start = env.config.start, replace(env.config.start, wild=0.0)
     observation, _ = env.reset(seed=len(numbers) + int(numbers[0]))
+    env.config.start = start
     memory = team.initial_memory(env.num_envs)
     for _ in range(env.max_steps - 1):
         plan = team.plan(observation, memory)

@@ -126,7 +126,7 @@ class Evaluator:
 
     def _latency(self, policy: Any, observation: dict[str, torch.Tensor]) -> dict[str, float]:
         """Milliseconds of one decision for one robot, all of torch's threads."""
-        if not self.config.latency_plans or not hasattr(policy, "prepare"):
+        if not self.config.latency_plans or not getattr(policy, "alone", False):
             return {}
         one = {name: value[:1] for name, value in observation.items()}
         noise = torch.randn(1, *policy.noise_shape()) if policy.noise_shape() else None

@@ -128,7 +128,7 @@ class Quadrotor(Env):
         self._fleet = vehicle.stack([vehicle.load(name) for name in self.table]) if self.table else None
         self.labels = {"vehicle": self.table or [SAMPLED]}
         self._draws = torch.rand(config.fleet, _KINDS[0], generator=torch.Generator().manual_seed(config.fleet_seed))
-        self.assigned = torch.arange(n) * config.fleet // n
+        self.assigned = torch.arange(n) * config.fleet // n if config.fleet else None
         self.params = {k: v.clone() for k, v in vehicle.select(self.distribution.base, [0] * n).items()}
         self.work = kernel.pack(dynamics.constants(self.params).numpy())
         self.state, self.last = torch.zeros(n, STATE), torch.zeros(n, ROTORS)
@@ -161,8 +161,11 @@ class Quadrotor(Env):
         constants = dynamics.constants(vehicle.select(self.params, ids)).numpy()
         kernel.fill(self.work, ids.numpy(), constants)
 
-    def assign(self, numbers: Tensor) -> None:
-        """From their next episodes on, worlds fly these vehicles (B,) of the fleet."""
+    def assign(self, numbers: Tensor | None) -> None:
+        """From their next episodes on, worlds fly these vehicles (B,) of the fleet, or any vehicles."""
+        if numbers is None:
+            self.assigned = None
+            return
         if not 0 <= int(numbers.min()) <= int(numbers.max()) < self.config.fleet:
             raise ConfigError(
                 f"the fleet has vehicles 0 to {self.config.fleet - 1}, not {int(numbers.min())} to {int(numbers.max())}"
@@ -174,7 +177,7 @@ class Quadrotor(Env):
     def _reset(self, ids: Tensor) -> None:
         config = self.config
         body, start, path, event, wind = self.draw(ids, sum(_KINDS)).split(_KINDS, dim=1)
-        if config.fleet:
+        if self.assigned is not None:
             body = torch.cat(
                 [self._draws[self.assigned[ids], : vehicle.Distribution.FORCE], body[:, vehicle.Distribution.FORCE :]], 1
             )

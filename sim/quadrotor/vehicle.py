@@ -147,7 +147,7 @@ class DistributionConfig:
     force: float
     """Largest standard deviation of the outer force, as a share of surplus thrust; 0.3 in the paper, 0 for none."""
     skew: float
-    """1 draws as above; more makes low thrust-to-weight and torque-to-inertia, that is hard vehicles, more frequent."""
+    """1 draws as above; more makes low torque-to-inertia, that is vehicles that turn slowly, more frequent."""
 
 
 class Distribution:
@@ -171,14 +171,13 @@ class Distribution:
         """Vehicles (N, …) with a constant outer force each, from independent uniform draws (N, 12) in (0, 1)."""
         config, base, n = self.config, self.base, len(draws)
         span = lambda k, low, high: low + (high - low) * draws[:, k]  # noqa: E731
-        draws = draws.clone()
-        draws[:, [0, 3]] **= config.skew
         weight = span(0, *config.thrust_to_weight)
         mass = span(1, *(value ** (1 / 3) for value in config.mass)) ** 3
         deviation = config.size_mean + config.size_std * normal(draws[:, 2])
         factor = torch.where(deviation < 0, 1 / (1 - deviation), 1 + deviation)
         size = (mass / base["mass"]) ** (1 / 3) * factor
-        agility = span(3, *config.torque_to_inertia)
+        low, high = config.torque_to_inertia
+        agility = low + (high - low) * draws[:, 3] ** config.skew
         arm = base["rotor_positions"][0, 0, 0].abs() * math.sqrt(2)
         inertia_x = weight * mass * GRAVITY / 4 * arm * size / agility
         spread = config.force * (weight - 1).clamp_min(0) * draws[:, 4] * weight * mass / 3
