@@ -58,7 +58,7 @@ class DistillConfig(BackpropConfig):
     wean: int
     """Updates in which the weight of imitation falls to nothing; then the student flies any vehicles. 0: it stays."""
     teachers: str | None
-    """A run folder whose teachers are used instead of new ones."""
+    """A run folder whose teachers, of as many vehicles or more, are used instead of new ones."""
 
 
 class Distill(Backprop):
@@ -90,12 +90,15 @@ class Distill(Backprop):
                 raise CheckpointError(f"data.teachers: no '{file}'; give a run folder of a distillation, or leave it out")
             self._educate(folder, seed, file)
         kept = torch.load(file, weights_only=True)
-        if kept["fleet"] != [self.count, self.env.config.fleet_seed]:
-            known, vehicles = kept["fleet"], [self.count, self.env.config.fleet_seed]
-            raise CheckpointError(f"'{file}' knows the fleet (size, seed) {known}, env has {vehicles}: set env.fleet to match")
+        size, vehicles = kept["fleet"]
+        if size < self.count or vehicles != self.env.config.fleet_seed:
+            raise CheckpointError(
+                f"'{file}' knows {size} vehicles of fleet_seed {vehicles}, env flies {self.count} of "
+                f"{self.env.config.fleet_seed}: set env.fleet and env.fleet_seed to match"
+            )
         self.faculty = self._specialists(self.count)
-        self.faculty.load_state_dict(kept["weights"])
-        self.accepted = torch.nonzero(kept["accepted"]).flatten()
+        self.faculty.load_state_dict({name: value[: self.count] for name, value in kept["weights"].items()})
+        self.accepted = torch.nonzero(kept["accepted"][: self.count]).flatten()
         if not len(self.accepted):
             raise ConfigError(f"none of {self.count} teachers passed its acceptance flight; see '{file.with_suffix('.json')}'")
 
@@ -149,10 +152,8 @@ class Distill(Backprop):
             size = 1 << (min(len(failed), self.together) - 1).bit_length()
             numbers = failed.repeat(-(-size // len(failed)))[: size * max(1, len(failed) // size)].split(size)
         accepted = self._passed(lost, error)
-        rows = [
-            {"vehicle": k, "accepted": bool(accepted[k]), "lost": round(float(lost[k]), 4), "error": round(min(float(error[k]), 1e9), 4)}
-            for k in range(self.count)
-        ]
+        columns = zip(accepted.tolist(), lost.tolist(), error.clamp_max(1e9).tolist(), strict=True)
+        rows = [{"vehicle": k, "accepted": a, "lost": share, "error": e} for k, (a, share, e) in enumerate(columns)]
         write_json(file.with_suffix(".json"), rows)
         fleet = [self.count, self.env.config.fleet_seed]
         with replacing(file) as draft:

@@ -75,7 +75,8 @@ def test_labels_are_those_of_the_teacher_of_the_vehicle(taught: Path, tmp_path: 
     learner.open(tmp_path, 0)
     batch = learner.batch(0, policy)
     numbers = env.assigned
-    assert numbers is not None and len(set(numbers.tolist())) == 4
+    assert numbers is not None
+    assert len(set(numbers.tolist())) == 4
     learner.loss(policy, batch)
     assert learner.tape is not None
     seen = learner.tape.observations()
@@ -85,14 +86,27 @@ def test_labels_are_those_of_the_teacher_of_the_vehicle(taught: Path, tmp_path: 
     torch.testing.assert_close(labels[:, -1:], alone.clamp(-1, 1), rtol=1e-4, atol=1e-5)
 
 
+def test_some_teachers_of_a_larger_fleet(taught: Path, tmp_path: Path) -> None:
+    env, whole = make_env(fleet=4), make_env()
+    env.reset(seed=0)
+    whole.reset(seed=0)
+    assert env.params["mass"].unique().tolist() == whole.params["mass"][:32].unique().tolist()
+    learner = source(env, teachers=str(taught))
+    learner.open(tmp_path, 0)
+    assert learner.faculty.config.size == 4
+    assert learner.accepted.tolist() == [0, 1, 2, 3]
+
+
 def test_after_weaning_nobody_teaches_and_any_vehicle_is_flown(taught: Path, tmp_path: Path) -> None:
     env = make_env()
     learner, policy = source(env, teachers=str(taught), wean=20), student(env)
     learner.open(tmp_path, 0)
     learner.batch(0, policy)
-    assert learner.teach is not None and len(set(env.params["mass"].tolist())) == 4
+    assert learner.teach is not None
+    assert len(set(env.params["mass"].tolist())) == 4
     learner.batch(20, policy)
-    assert learner.teach is None and len(set(env.params["mass"].tolist())) == 64
+    assert learner.teach is None
+    assert len(set(env.params["mass"].tolist())) == 64
 
 
 def test_an_interrupted_run_gives_the_same_numbers(taught: Path, tmp_path: Path) -> None:
@@ -145,13 +159,14 @@ def test_teachers_that_fail_are_reported_and_do_not_teach(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"none of 4 teachers passed its acceptance flight; see '.*teachers.json'"):
         learner.open(tmp_path, 0)
     rows = json.loads((tmp_path / "teachers.json").read_text())
-    assert [row["accepted"] for row in rows] == [False] * 4 and all(row["error"] > 1e-6 for row in rows)
+    assert [row["accepted"] for row in rows] == [False] * 4
+    assert all(row["error"] > 1e-6 for row in rows)
 
 
 def test_what_does_not_fit_is_refused(taught: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"env.fleet=6: there is a teacher a vehicle"):
         source(make_env(fleet=6))
-    with pytest.raises(CheckpointError, match=r"knows the fleet \(size, seed\) \[8, 0\], env has \[8, 1\]"):
+    with pytest.raises(CheckpointError, match=r"knows 8 vehicles of fleet_seed 0, env flies 8 of 1"):
         source(make_env(seed=1), teachers=str(taught)).open(tmp_path, 0)
     with pytest.raises(CheckpointError, match=r"no '.*nowhere/teachers.pt'"):
         source(make_env(), teachers=str(tmp_path / "nowhere")).open(tmp_path, 0)

@@ -133,9 +133,32 @@ def test_the_table_is_flown_in_turn() -> None:
     torch.testing.assert_close(env.params["mass"], masses[torch.arange(32) % len(names)])
 
 
+def test_a_fleet_keeps_its_vehicles_and_changes_its_forces() -> None:
+    env = make(8, fleet=4, fleet_seed=3)
+    env.reset(seed=0)
+    mass, force = env.params["mass"].clone(), env.params["force"].clone()
+    assert mass.unique(return_counts=True)[1].tolist() == [2] * 4
+    env.reset(seed=1)
+    assert torch.equal(env.params["mass"], mass)
+    assert not torch.equal(env.params["force"], force)
+    larger = make(8, fleet=8, fleet_seed=3)
+    larger.reset(seed=0)
+    assert torch.equal(larger.params["mass"][:4], mass[::2])
+    env.assign(torch.full((8,), 2))
+    env.reset(seed=2)
+    assert env.params["mass"].unique().tolist() == mass[4:5].tolist()
+    env.assign(None)
+    env.reset(seed=2)
+    assert len(env.params["mass"].unique()) == 8
+    with pytest.raises(ConfigError, match=r"vehicles 0 to 3, not 0 to 4"):
+        env.assign(torch.arange(5).repeat(2)[:8])
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"fleet": -1}, r"fleet=-1"),
+        ({"fleet": 2, "vehicle": "x500"}, r"only with env.vehicle=sampled"),
         ({"vehicle": "dragonfly"}, r"no 'dragonfly'; there are sampled, table, .*crazyflie"),
         ({"event": {"loss": 1.0}}, r"loss=1.0 must be in \[0, 1\)"),
         ({"dt": 0.0}, r"dt positive"),
