@@ -93,7 +93,7 @@ class View:
         shadow[2] = self.floor
         board.line(self.pixels(np.array([flight.states[k, :3], shadow])), GRID, 1.0, dashes=(3, 4))
         goal = self.pixels(flight.references[k : k + 1])[0]
-        board.ring(*goal, 6, REFERENCE, 2.0)
+        board.ring(float(goal[0]), float(goal[1]), 6, REFERENCE, 2.0)
         self._vehicle(board, flight.states[k])
         board.clip(None)
         board.text(16, 28, flight.title, INK, 15, bold=True)

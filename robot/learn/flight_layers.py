@@ -11,7 +11,7 @@ _fast: Any = njit(forceinline=True, error_model="numpy", fastmath={"contract", "
 
 
 @_fast
-def tanh(x: float) -> float:
+def tanh(x: Any) -> Any:
     """Rational approximation on [-7.9, 7.9], to a few units of the last place of float32."""
     x = min(max(x, float32(-7.90531110763549805)), float32(7.90531110763549805))
     y = x * x

@@ -14,6 +14,7 @@ from robot.core.interface import Field, Interface
 from sim.env import Env, Observation
 from sim.quadrotor import dynamics, kernel, tasks, vehicle
 from sim.quadrotor.dynamics import ROTORS, STATE, CompiledStep
+from sim.quadrotor.vehicle import DistributionConfig
 
 SAMPLED, TABLE = "sampled", "table"
 MOTORS = ("front_right", "back_right", "back_left", "front_left")
@@ -71,7 +72,7 @@ class QuadrotorConfig:
     """Vehicles that are sampled once and kept, world i of B flies number i * fleet // B; 0: a new one each episode."""
     fleet_seed: int
     """What the fleet is drawn from."""
-    vehicles: vehicle.DistributionConfig
+    vehicles: DistributionConfig
     """What sampled vehicles are drawn from."""
     dt: float
     """Control period [s]."""

@@ -26,7 +26,8 @@ _ADJOINT = (STATE + ROTORS + CONSTANTS) * LANES
 _BLOCK = _ADJOINT + (STATE + ROTORS) * LANES
 
 Floats = NDArray[np.float32]
-Lane = tuple[float, ...]
+Lane = Any
+_MOST = numba.get_num_threads()
 _inlined: Callable[..., Any] = njit(forceinline=True, error_model="numpy")
 
 
@@ -54,7 +55,7 @@ def _at(first: int, k: int, lane: np.uint64) -> np.uint64:
 
 
 @_inlined
-def _constant(w: Floats, lane: np.uint64, k: int) -> float:
+def _constant(w: Floats, lane: np.uint64, k: int) -> Any:
     return w[_at(_CONSTANT, k, lane)]
 
 
@@ -366,4 +367,4 @@ def backward(
 
 def threads(count: int) -> None:
     """Threads of the kernels in this process, 0 for all."""
-    numba.set_num_threads(min(count or numba.config.NUMBA_NUM_THREADS, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(count or _MOST, _MOST))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 import sim.gym
@@ -38,7 +38,9 @@ def source(env: Quadrotor, school: dict[str, Any] | None = None, **changes: Any)
             "acceptance": {"lost": 1.0, "error": float("inf")}, **(school or {}),
         },
     }  # fmt: skip
-    return build(OmegaConf.merge(node, small, changes), "data", env=env)
+    merged = OmegaConf.merge(node, small, changes)
+    assert isinstance(merged, DictConfig)
+    return build(merged, "data", env=env)
 
 
 def student(env: Quadrotor) -> Raptor:
@@ -116,10 +118,10 @@ def test_an_interrupted_run_gives_the_same_numbers(taught: Path, tmp_path: Path)
             policy, broken = student(env), source(env, teachers=str(taught), wean=30)
             given = broken.batch
 
-            def stop(step: int, actor: Raptor, until: int = steps, given=given):
+            def stop(step: int, policy: Any, until: int = steps, given: Any = given) -> Any:
                 if step == until:
                     raise KeyboardInterrupt
-                return given(step, actor)
+                return given(step, policy)
 
             broken.batch = stop
             try:

@@ -1,6 +1,7 @@
 """The compiled pass over policy, dynamics and cost against autograd step by step, and learning to fly in seconds."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,13 +106,15 @@ def test_cost_flight_and_gradients_are_those_of_autograd(
 
 def source(env: Quadrotor, **changes: object) -> Backprop:
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
     from robot.core import paths
 
     with initialize_config_dir(str(paths.CONFIGS), version_base=None):
         node = compose("data/backprop").data
-    return build(OmegaConf.merge(node, changes), "data", env=env)
+    merged = OmegaConf.merge(node, changes)
+    assert isinstance(merged, DictConfig)
+    return build(merged, "data", env=env)
 
 
 def trainer(steps: int) -> Trainer:
@@ -138,10 +141,10 @@ def test_an_interrupted_run_gives_the_same_numbers(env: Quadrotor, tmp_path: Pat
             broken = source(env, shortest=20, longest=20, round_updates=20)
             whole = broken.batch
 
-            def stop(step: int, actor: Raptor, until: int = steps, given=whole):
+            def stop(step: int, policy: Any, until: int = steps, given: Any = whole) -> Any:
                 if step == until:
                     raise KeyboardInterrupt
-                return given(step, actor)
+                return given(step, policy)
 
             broken.batch = stop
             try:
