@@ -41,7 +41,7 @@ class CostConfig:
     action: float
     """Change of the command."""
     speed: float
-    """Square of the speed along an axis beyond `speed_limit`."""
+    """Square of the velocity error along an axis beyond `speed_limit`."""
     speed_limit: float
     """[m/s]."""
     edge: float

@@ -90,11 +90,11 @@ class Distill(Backprop):
                 raise CheckpointError(f"data.teachers: no '{file}'; give a run folder of a distillation, or leave it out")
             self._educate(folder, seed, file)
         kept = torch.load(file, weights_only=True)
-        size, vehicles = kept["fleet"]
-        if size < self.count or vehicles != self.env.config.fleet_seed:
+        known, vehicles = kept["inertia"], self.env.vehicles()["inertia"]
+        if len(known) < self.count or not torch.allclose(known[: self.count], vehicles):
             raise CheckpointError(
-                f"'{file}' knows {size} vehicles of fleet_seed {vehicles}, env flies {self.count} of "
-                f"{self.env.config.fleet_seed}: set env.fleet and env.fleet_seed to match"
+                f"'{file}' holds teachers of {len(known)} other vehicles: give env.fleet no more than that, and the same "
+                "env.fleet_seed and env.vehicles that they learnt on"
             )
         self.faculty = self._specialists(self.count)
         self.faculty.load_state_dict({name: value[: self.count] for name, value in kept["weights"].items()})
@@ -155,9 +155,9 @@ class Distill(Backprop):
         columns = zip(accepted.tolist(), lost.tolist(), error.clamp_max(1e9).tolist(), strict=True)
         rows = [{"vehicle": k, "accepted": a, "lost": share, "error": e} for k, (a, share, e) in enumerate(columns)]
         write_json(file.with_suffix(".json"), rows)
-        fleet = [self.count, self.env.config.fleet_seed]
         with replacing(file) as draft:
-            torch.save({"weights": faculty.state_dict(), "accepted": accepted, "fleet": fleet}, draft)
+            kept = {"weights": faculty.state_dict(), "accepted": accepted, "inertia": self.env.vehicles()["inertia"]}
+            torch.save(kept, draft)
         shutil.rmtree(folder / "school")
         print(
             f"teachers: {int(accepted.sum())} of {self.count} accepted, lost {100 * float(lost[accepted].mean()):.1f} %, "

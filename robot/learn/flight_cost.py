@@ -14,16 +14,18 @@ below it and in proportion above."""
 
 @_inlined
 def _moment(m: Floats, lane: np.uint64, last: int, reach: int, c: Floats) -> tuple:
-    """Position and velocity errors, body rates, speed and position beyond their limits, three each."""
+    """Position and velocity errors, body rates, velocity and position errors beyond their limits, three each."""
     zero, edge = float32(0), float32(0.8) * m[_at(reach, 0, lane)]
-    v = (m[_at(0, 7, lane)], m[_at(0, 8, lane)], m[_at(0, 9, lane)])
     p = (
         m[_at(0, 0, lane)] - m[_at(last, 8, lane)], m[_at(0, 1, lane)] - m[_at(last, 9, lane)],
         m[_at(0, 2, lane)] - m[_at(last, 10, lane)],
     )  # fmt: skip
-    e = (v[0] - m[_at(last, 11, lane)], v[1] - m[_at(last, 12, lane)], v[2] - m[_at(last, 13, lane)])
+    e = (
+        m[_at(0, 7, lane)] - m[_at(last, 11, lane)], m[_at(0, 8, lane)] - m[_at(last, 12, lane)],
+        m[_at(0, 9, lane)] - m[_at(last, 13, lane)],
+    )  # fmt: skip
     w = (m[_at(0, 10, lane)], m[_at(0, 11, lane)], m[_at(0, 12, lane)])
-    s = (_beyond(v[0], c[9], zero), _beyond(v[1], c[9], zero), _beyond(v[2], c[9], zero))
+    s = (_beyond(e[0], c[9], zero), _beyond(e[1], c[9], zero), _beyond(e[2], c[9], zero))
     r = (_beyond(p[0], edge, zero), _beyond(p[1], edge, zero), _beyond(p[2], edge, zero))
     return p, e, w, s, r
 

@@ -246,6 +246,7 @@ def passes(width: int, hidden: int, recurrent: bool) -> tuple[Any, Any]:
     """The compiled (forward, backward) for a policy of these widths, that keeps its memory or forgets it at every step."""
     at = layout(width, hidden)
 
+    # Numba's cache looks at this file alone: after a change of a function that is inlined here, save this file too.
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
     def forward(
         work, groups, weights, state, last, memory, reference, reach, costs, dt, tape, out_last, out_memory, out_cost

@@ -173,6 +173,12 @@ class Quadrotor(Env):
             )
         self.assigned = numbers.expand(self.num_envs).clone()
 
+    def vehicles(self) -> vehicle.Params:
+        """The fleet, (fleet, …), its outer forces those of a median draw."""
+        rest = torch.full((self.config.fleet, vehicle.Distribution.DRAWS), 0.5)
+        rest[:, : vehicle.Distribution.FORCE] = self._draws[:, : vehicle.Distribution.FORCE]
+        return self.distribution.sample(rest)
+
     # The five methods of an environment
 
     def _reset(self, ids: Tensor) -> None:

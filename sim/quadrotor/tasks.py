@@ -75,8 +75,10 @@ class ReferenceConfig:
     """Range of the time of one round [s]."""
     size: list[float]
     """Extent along x, y, z [m]."""
+    moving: float
+    """Share of episodes whose reference moves; in the others it stays."""
 
-    DRAWS = 24
+    DRAWS = 25
 
 
 class Reference:
@@ -88,7 +90,7 @@ class Reference:
         self.phase = torch.zeros(worlds, 3, 3)
 
     def begin(self, ids: Tensor, config: ReferenceConfig, draws: Tensor) -> None:
-        """New paths for the worlds `ids` (K,), from draws (K, 24)."""
+        """New paths for the worlds `ids` (K,), from draws (K, 25)."""
         half = torch.tensor(config.size)[:, None] / 2
         low, high = config.period
         base = (2 * math.pi / (low + (high - low) * draws[:, :1]))[..., None]
@@ -104,6 +106,7 @@ class Reference:
             amplitude = half * share / share.sum(-1, keepdim=True)
             omega = omega * (0.5 + 1.5 * torch.roll(draws, 3, 1)[:, 6:15].unflatten(1, (3, 3)))
             phase = 2 * math.pi * draws[:, 15:24].unflatten(1, (3, 3))
+        amplitude = amplitude * (draws[:, 24] < config.moving)[:, None, None]
         for name, value in (("amplitude", amplitude), ("omega", omega), ("phase", phase)):
             getattr(self, name)[ids] = value
 

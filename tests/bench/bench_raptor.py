@@ -107,7 +107,7 @@ class Ours:
 def reference(protocol: Protocol_, count: int) -> tasks.Reference:
     path = tasks.Reference(count)
     if protocol.period:
-        config = tasks.ReferenceConfig(tasks.Task.figure_eight, [protocol.period] * 2, [2.0, 1.0, 0.0])
+        config = tasks.ReferenceConfig(tasks.Task.figure_eight, [protocol.period] * 2, [2.0, 1.0, 0.0], 1.0)
         path.begin(torch.arange(count), config, torch.full((count, tasks.ReferenceConfig.DRAWS), 0.5))
     return path
 

@@ -71,10 +71,10 @@ def by_hand(env: Quadrotor, start: Start, team: list[Raptor]) -> tuple[Tensor, T
         action = raw.clamp(-1, 1)
         state = env.advance(state, action)
         r = at(start.reference, t + 1)
-        p, e, v, w = state[:, :3] - r[:, :3], state[:, 7:10] - r[:, 3:], state[:, 7:10], state[:, 10:13]
+        p, e, w = state[:, :3] - r[:, :3], state[:, 7:10] - r[:, 3:], state[:, 10:13]
         cost = c[0] * torch.sqrt((p * p).sum(1) + c[1] ** 2) + c[2] * knee((e * e).sum(1), c[3]) + c[6] * state[:, 6] ** 2
         cost = cost + c[4] * knee((w * w).sum(1), c[5]) + c[7] * torch.sqrt(((action - last) ** 2).sum(1) + 1e-4)
-        cost = cost + c[8] * knee(beyond(v, c[9]), c[13]) + c[10] * knee(beyond(p, 0.8 * REACH), c[14])
+        cost = cost + c[8] * knee(beyond(e, c[9]), c[13]) + c[10] * knee(beyond(p, 0.8 * REACH), c[14])
         cost = cost + c[11] * ((raw - action) ** 2).sum(1) + c[12] * ((raw - aim[t]) ** 2).sum(1)
         total, last = total + cost.mean() / STEPS, action
     return total, state
