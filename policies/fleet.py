@@ -64,11 +64,14 @@ class Fleet(Policy):
         return {"state": torch.cat(parts, dim=1)}, memory
 
     def decide(self, inputs: dict[str, Tensor], memory: Memory, noise: Tensor | None = None) -> Plan:
-        commands, after = self.follow(inputs["state"][None], memory["hidden"])
-        return Plan(commands.clamp(-1, 1)[0].unflatten(1, self.interface.action.shape)[:, None], {"hidden": after})
+        state = inputs["state"]
+        commands, memory = self.follow(state[None], torch.zeros(len(state), 3), memory)
+        return Plan(commands.clamp(-1, 1)[0].unflatten(1, self.interface.action.shape)[:, None], memory)
 
-    def follow(self, seen: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Commands (T, B, 4), not clipped, along observations (T, B, 22) whoever flew, and the memory (B, H) after them.
+    def follow(self, seen: Tensor, outer: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Commands (T, B, 4), not clipped, along observations (T, B, 22) whoever flew, and the memory after them.
+
+        The pushes (B, 3) [m/s^2] are for teachers that are told; a fleet finds them out.
 
         Raises:
             ConfigError: B is no multiple of the fleet's size.
@@ -79,7 +82,7 @@ class Fleet(Policy):
         linear = lambda x, w, b: torch.baddbmm(b[:, None], x, w.mT)  # noqa: E731
         gather = lambda x: x.unflatten(1, (n, -1)).transpose(0, 1).flatten(1, 2)  # noqa: E731
         inner = linear(F.relu(linear(gather(seen), self.embed, self.embed_bias)), self.inner, self.inner_bias)
-        h, states = hidden.unflatten(0, (n, -1)) + self.first[:, None], []
+        h, states = memory["hidden"].unflatten(0, (n, -1)) + self.first[:, None], []
         for a in inner.unflatten(1, (steps, -1)).unbind(1):
             b = linear(h, self.outer, self.outer_bias)
             k = 2 * self.config.hidden
@@ -87,7 +90,8 @@ class Fleet(Policy):
             h = torch.lerp(torch.tanh(torch.addcmul(a[..., k:], r, b[..., k:])), h, z)
             states.append(h)
         commands = linear(torch.cat(states, dim=1), self.head, self.head_bias)
-        return commands.unflatten(1, (steps, -1)).transpose(0, 1).flatten(1, 2), (h - self.first[:, None]).flatten(0, 1)
+        after = (h - self.first[:, None]).flatten(0, 1)
+        return commands.unflatten(1, (steps, -1)).transpose(0, 1).flatten(1, 2), {"hidden": after}
 
     def choose(self, numbers: Tensor) -> "Fleet":
         """A fleet of some of these specialists, in this order."""

@@ -30,9 +30,9 @@ def main(cfg: DictConfig) -> None:
     env = build(cfg.env, "env")
     source = build(cfg.data, "data", env=env)
     seed_weights(cfg.seed)
-    policy = build(cfg.policy, "policy", interface=env.interface)
-    trainer = build(cfg.trainer, "trainer")
     test = build(OmegaConf.merge(cfg.env, cfg.test), "env")
+    policy = build(cfg.policy, "policy", interface=env.interface, env=test)
+    trainer = build(cfg.trainer, "trainer")
     evaluator = build(cfg.evaluator, "evaluator")
     trainer.fit(policy, source, run, cfg.seed, lambda actor: evaluator.quick(actor, test, cfg.trainer.evaluate_episodes))
     lines = []

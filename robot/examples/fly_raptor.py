@@ -59,7 +59,8 @@ def fly(keys: dict[str, str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = dict(part.partition("=")[::2] for part in (sys.argv[1:] if arguments is None else arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
     if given.keys() & {"--help", "-h"}:
         print(__doc__)
         return

@@ -63,8 +63,8 @@ def restore(folder: Path, policy: Policy, average: dict[str, Tensor], optimizer:
     return int(state["step"])
 
 
-def load_policy(path: str | Path, overrides: dict[str, Any] | None = None) -> tuple[Policy, DictConfig]:
-    """The policy of a run folder with its averaged weights, and the run's config.
+def load_policy(path: str | Path, overrides: dict[str, Any] | None = None, env: Any = None) -> tuple[Policy, DictConfig]:
+    """The policy of a run folder with its averaged weights, and the run's config; `env` is for policies that read it.
 
     Raises:
         CheckpointError: no run there, no checkpoint in it, or one that cannot be read or does not fit.
@@ -83,7 +83,7 @@ def load_policy(path: str | Path, overrides: dict[str, Any] | None = None) -> tu
     state = _state(folder)
     interface = Interface.from_json(json.dumps(state["interface"]))
     node = OmegaConf.merge(config.policy, overrides or {})
-    policy = build(node, "policy", interface=interface)
+    policy = build(node, "policy", interface=interface, env=env)
     _load(policy, _tensors(folder / "policy.safetensors"), folder)
     return policy.eval(), config
 
@@ -96,9 +96,9 @@ class CheckpointConfig:
     """Keys of the policy's config to change, e.g. {candidates: 32}; those that change the weights' shapes fail."""
 
 
-def Checkpoint(config: CheckpointConfig) -> Policy:
+def Checkpoint(config: CheckpointConfig, env: Any = None) -> Policy:
     """The policy of a run folder, as a component."""
-    return load_policy(config.path, config.overrides)[0]
+    return load_policy(config.path, config.overrides, env)[0]
 
 
 def _training_state(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

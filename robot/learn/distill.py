@@ -5,6 +5,7 @@ acceptance flight, or learn again, or be left out. Then the student flies their 
 labelled with what the vehicle's own teacher, who has watched the whole flight, would have commanded.
 """
 
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policies.ensemble import Ensemble, push
 from policies.fleet import Fleet
 from policies.raptor import Raptor
 from robot.core.config import build
@@ -25,6 +27,8 @@ from robot.learn.flight_cost import IMITATION
 from robot.learn.sources import Batch
 from robot.learn.trainer import seed_weights
 from sim.envs.quadrotor import Quadrotor
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -114,23 +118,25 @@ class Distill(Backprop):
         numbers = self.accepted[order.repeat(-(-count // len(order)))[:count]]
         self.staff = self.faculty.choose(numbers)
         self.env.assign(numbers.repeat_interleave(self.env.num_envs // count))
-        self.watched = torch.zeros(self.env.num_envs, self.staff.config.hidden)
+        self.watched = self.staff.initial_memory(self.env.num_envs)
 
     def batch(self, step: int, policy: Raptor | Fleet) -> Batch:
         given = super().batch(step, policy)
         if self.teach is not None:
-            self.watched[given["fresh"]] = 0
+            for value in self.watched.values():
+                value[given["fresh"]] = 0
         if self.config.wean:
             self.rules.costs[IMITATION] = self.imitation * max(0.0, 1 - step / self.config.wean)
         return given
 
     @torch.no_grad()
     def _labels(self, tape: Tape) -> Tensor:
-        commands, self.watched = self.staff.follow(tape.observations(), self.watched)
+        commands, self.watched = self.staff.follow(tape.observations(), push(self.env), self.watched)
         return commands.clamp(-1, 1)
 
-    def _specialists(self, count: int) -> Fleet:
-        return build({**self.config.school.policy, "size": count}, "data.school.policy", interface=self.env.interface)
+    def _specialists(self, count: int) -> Fleet | Ensemble:
+        node = {**self.config.school.policy, "size": count}
+        return build(node, "data.school.policy", interface=self.env.interface, env=self.env)
 
     def _educate(self, folder: Path, seed: int, file: Path) -> None:
         """Train and examine all teachers, and keep them."""
@@ -139,7 +145,7 @@ class Distill(Backprop):
         lost, error = torch.ones(self.count), torch.full((self.count,), torch.inf)
         for turn in range(self.config.school.retries + 1):
             for k, group in enumerate(numbers):
-                print(f"teachers: turn {turn + 1}, group {k + 1} of {len(numbers)}, {len(group)} at once", flush=True)
+                LOG.info("teachers: turn %d, group %d of %d, %d at once", turn + 1, k + 1, len(numbers), len(group))
                 team = self._train(group, folder / "school" / f"{turn}-{k}", seed + 1000 * (turn * len(numbers) + k + 1))
                 found = examine(self.env, team, group)
                 better = (found[0] + found[1].clamp_max(1) < lost[group] + error[group].clamp_max(1)) | (turn == 0)
@@ -159,17 +165,17 @@ class Distill(Backprop):
             kept = {"weights": faculty.state_dict(), "accepted": accepted, "inertia": self.env.vehicles()["inertia"]}
             torch.save(kept, draft)
         shutil.rmtree(folder / "school")
-        print(
-            f"teachers: {int(accepted.sum())} of {self.count} accepted, lost {100 * float(lost[accepted].mean()):.1f} %, "
-            f"median error {float(error[accepted].median()):.3f} m; the others teach nothing ({file.with_suffix('.json')})",
-            flush=True,
-        )
+        LOG.info(
+            "teachers: %d of %d accepted, lost %.1f %%, median error %.3f m; the others teach nothing (%s)",
+            int(accepted.sum()), self.count, 100 * float(lost[accepted].mean()), float(error[accepted].median()),
+            file.with_suffix(".json"),
+        )  # fmt: skip
 
     def _passed(self, lost: Tensor, error: Tensor) -> Tensor:
         bar = self.config.school.acceptance
         return (lost <= bar.lost) & (error <= bar.error)
 
-    def _train(self, group: Tensor, folder: Path, seed: int) -> Fleet:
+    def _train(self, group: Tensor, folder: Path, seed: int) -> Fleet | Ensemble:
         school = self.config.school
         self.env.assign(group.repeat_interleave(self.env.num_envs // len(group)))
         seed_weights(seed)
@@ -180,7 +186,7 @@ class Distill(Backprop):
 
 
 @torch.no_grad()
-def examine(env: Quadrotor, team: Fleet, numbers: Tensor) -> tuple[Tensor, Tensor]:
+def examine(env: Quadrotor, team: Fleet | Ensemble, numbers: Tensor) -> tuple[Tensor, Tensor]:
     """A flight from a calm start in every world: each one's share of lost ones, the others' median error [m], (n,) each."""
     env.assign(numbers.repeat_interleave(env.num_envs // len(numbers)))
     start, env.config.start = env.config.start, replace(env.config.start, wild=0.0)

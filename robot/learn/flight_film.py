@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from robot.core.optional import require
 from robot.core.rotation import to_matrix
 from robot.learn.canvas import Canvas, gradient, rgb
 from robot.learn.video import write_video
@@ -37,6 +39,80 @@ class Flight:
     """(T, H), or (T, 0) for a policy without."""
     rotors: Array
     """Hubs from the centre of mass (4, 3) [m]."""
+
+
+@dataclass
+class Errors:
+    """Distances of all flights from their references."""
+
+    dt: float
+    """Control period [s]."""
+    distance: Array
+    """(T, N) [m]; NaN after a flight's end."""
+    complete: int
+    """Flights that lasted until the time limit."""
+
+
+@torch.no_grad()
+def record(policy: Any, env: Any, count: int, seed: int) -> list[tuple[str, Flight | Errors]]:
+    """Fly the episodes 0 … num_envs - 1 of a quadrotor env: the errors of all and the first `count` to film, named.
+
+    Other envs give nothing.
+    """
+    from sim.envs.quadrotor import Quadrotor
+
+    if not isinstance(env, Quadrotor):
+        return []
+    observation, _ = env.reset(seed=seed)
+    memory, open_ = policy.initial_memory(env.num_envs), torch.ones(env.num_envs, dtype=torch.bool)
+    count, dt = min(count, env.num_envs), env.config.dt
+    hubs, mass = env.params["rotor_positions"].clone(), env.params["mass"].clone()
+    rows, ends = [], torch.full((env.num_envs,), env.max_steps)
+    while bool(open_.any()):
+        plan = policy.plan(observation, memory)
+        memory = plan.memory
+        for action in plan.actions.unbind(1):
+            where, _ = env.reference.at(env.steps * dt)
+            hidden = torch.cat([v[:count].flatten(1) for v in memory.values()], 1) if memory else torch.zeros(count, 0)
+            distance = torch.where(open_, (env.state[:, :3] - where).norm(dim=1), torch.nan)
+            rows.append((distance, env.state[:count].clone(), where[:count], action[:count], hidden))
+            observation, _, _, _, info = env.step(action)
+            ends[open_ & info["done"]] = len(rows)
+            open_ &= ~info["done"]
+    distance, *columns = (torch.stack(column).numpy() for column in zip(*rows, strict=True))
+    named: list[tuple[str, Flight | Errors]] = [
+        ("errors-of-all-flights", Errors(dt, distance, int((ends == env.max_steps).sum())))
+    ]
+    for i in range(count):
+        title = f"episode {i}, {1000 * float(mass[i]):.0f} g, {env.config.reference.task.name.replace('_', ' ')}"
+        states, references, actions, hidden = (column[: ends[i], i] for column in columns)
+        flight = Flight(title, dt, states, references, actions, hidden, hubs[i].numpy())
+        named.append((f"episode-{i:04d}", flight))
+    return named
+
+
+def draw(record: Flight | Errors, stem: Path) -> Path:
+    """A flight as <stem>.mp4, errors as <stem>.png."""
+    return film(record, stem.with_suffix(".mp4")) if isinstance(record, Flight) else plot(record, stem.with_suffix(".png"))
+
+
+def plot(errors: Errors, path: Path) -> Path:
+    """Distance to the reference over time: each flight, the middle half and the median of those still flying."""
+    figure = require("matplotlib.figure", extra="train").Figure(figsize=(9.6, 6), layout="constrained")
+    axis = figure.subplots()
+    distance = errors.distance.clip(1e-4)
+    time = errors.dt * np.arange(len(distance))
+    axis.plot(time, distance, color="#8a8f98", linewidth=0.5, alpha=min(1.0, 10 / distance.shape[1]))
+    low, middle, high = np.nanpercentile(distance, [25, 50, 75], axis=1)
+    axis.fill_between(time, low, high, color="#2a7fd4", alpha=0.25, linewidth=0, label="middle half")
+    axis.plot(time, middle, color="#2a7fd4", linewidth=2, label="median")
+    axis.set(xlabel="time [s]", ylabel="distance to the reference [m]", yscale="log", xlim=(0, time[-1]))
+    axis.set_title(f"{distance.shape[1]} flights, {errors.complete} until the time limit")
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    return path
 
 
 def film(flight: Flight, path: Path | str) -> Path:

@@ -98,7 +98,7 @@ class PPO:
         k = step % self.updates
         if k == 0:
             self.rollout = self.learnable(policy, self.collect(step // self.updates, policy))
-        count = self.rollout["value"].shape[1]
+        count = self.rollout["log"].shape[1]
         if count % self.config.minibatches:
             raise ConfigError(
                 f"data.minibatches={self.config.minibatches} must divide the {count} moments of a specialist's roll-out"
@@ -117,7 +117,7 @@ class PPO:
         config, n = self.config, policy.config.size
         parts = Own.apply(config.clip / n, float(batch["alone"]), *policy.parts())
         mean, value, spread = perceptron(batch["told"], parts[:6]), perceptron(batch["told"], parts[6:12])[..., 0], parts[12]
-        log = log_probability(batch["action"] - batch["offset"] - mean, spread, config.correlation)
+        log = log_probability(batch["aim"] - mean, spread, config.correlation)
         ratio = torch.exp(log - batch["log"])
         if bool(batch["fresh"]) and float((ratio.detach() - 1).abs().max()) > 0.05:
             raise ConfigError("data=ppo learns from what the newest weights do: set trainer.average=0")
@@ -145,19 +145,17 @@ class PPO:
             fresh = torch.rand(env.num_envs, generator=rng) < config.renew
             self.seen, _ = env.reset(mask=fresh)
             self.drift[fresh] = 0
-        scale = math.sqrt(1 - config.correlation**2) * policy.spread.exp().repeat_interleave(
-            env.num_envs // len(policy.spread), 0
-        )
+        spread = policy.spread.exp().repeat_interleave(env.num_envs // policy.config.size, 0)
+        scale = math.sqrt(1 - config.correlation**2) * spread
         rows, ends = [], []
         for step in range(config.horizon):
             outer = push(env)
             told = self._told(policy, self.seen, outer)
             mean = policy.ungroup(perceptron(policy.group(told[None]), policy.actor), 1)[0]
-            offset = config.correlation * self.drift
-            self.drift = offset + scale * torch.randn(env.num_envs, 4, generator=rng)
-            action = mean + self.drift
-            self.seen, reward, failed, late, info = env.step(action.clamp(-1, 1))
-            rows.append({"told": told, "action": action, "offset": offset, "reward": reward, "failed": failed, "late": late})
+            before, news = config.correlation * self.drift, scale * torch.randn(env.num_envs, 4, generator=rng)
+            self.drift = before + news
+            self.seen, reward, failed, late, info = env.step((mean + self.drift).clamp(-1, 1))
+            rows.append({"told": told, "news": news, "aim": mean + news, "reward": reward, "failed": failed, "late": late})
             self.drift[failed | late] = 0
             which = torch.nonzero(late).flatten()
             if len(which):
@@ -180,14 +178,12 @@ class PPO:
         done = rows["failed"] | rows["late"]
         reward = config.reward * rows["reward"] + config.discount * rows["after"]
         advantage = advantages(reward, torch.cat([value, beyond]), done, config.discount, config.trace)
-        flat = {"advantage": advantage, "target": advantage + value, "value": value, "reward": rows["reward"]}
-        flat["failed"] = rows["failed"].float()
-        out = {name: policy.group(rows_[..., None])[..., 0] for name, rows_ in flat.items()}
+        flat = {"advantage": advantage, "target": advantage + value, "reward": rows["reward"], "failed": rows["failed"].float()}
+        out = {name: policy.group(each[..., None])[..., 0] for name, each in flat.items()}
         centre, width = out["advantage"].mean(1, keepdim=True), out["advantage"].std(1, keepdim=True)
         out["advantage"] = (out["advantage"] - centre) / (width + 1e-6)
-        out.update(told=told, action=policy.group(rows["action"]), offset=policy.group(rows["offset"]))
-        error = out["action"] - out["offset"] - perceptron(told, policy.actor)
-        return {**out, "log": log_probability(error, policy.spread, config.correlation)}
+        log = log_probability(policy.group(rows["news"]), policy.spread, config.correlation)
+        return {**out, "told": told, "aim": policy.group(rows["aim"]), "log": log}
 
     def _told(self, policy: Ensemble, observation: Observation, outer: Tensor) -> Tensor:
         seen = torch.cat([observation[name].flatten(1) for name in policy.interface.names], dim=1)

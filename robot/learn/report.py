@@ -290,7 +290,9 @@ def _videos_section(page: Page) -> str:
     inner = f'<div class="videos">{"".join(figures)}</div>'
     if left:
         inner += _missing(f"Not embedded, since the page would grow too large: {', '.join(left)}.")
-    return _section("videos", "Episodes", inner, "Seen from above, at four times the speed.")
+    flights = any(result.env.startswith("quadrotor") for result in page.results)
+    note = "Flights in real time." if flights else "Seen from above, at four times the speed."
+    return _section("videos", "Episodes", inner, note)
 
 
 def _caption(path: Path, page: Page) -> str:

@@ -81,6 +81,10 @@ def make_policy(node: DictConfig, name: str, env: Env, **runtime: Any) -> Any:
 def evaluate(policy: Any, name: str, env: Env, evaluator: Evaluator, folder: Path, header: dict[str, Any]) -> Report:
     """Play, write the results, and return them."""
     report = evaluator.run(policy, env)
+    if evaluator.config.videos and not report.traces:
+        from robot.learn import flight_film
+
+        report.traces = flight_film.record(policy, env, evaluator.config.videos, evaluator.config.seed)
     write_results(report, folder, {"policy": name, "seed": evaluator.config.seed, **header})
     return report
 
@@ -156,9 +160,13 @@ def draw(report: Report, folder: Path, prefix: str) -> None:
     """Encode the recorded episodes as videos."""
     if not report.traces:
         return
-    from robot.learn import render
+    from robot.learn import flight_film, render
 
     folder.mkdir(parents=True, exist_ok=True)
     for trace in report.traces:
+        if isinstance(trace, tuple):
+            name, flight = trace
+            flight_film.draw(flight, folder / "-".join(part for part in (prefix, name) if part))
+            continue
         stem = "-".join(part for part in (prefix, f"episode-{trace.episode:04d}") if part)
         render.render(trace, folder / f"{stem}.mp4")

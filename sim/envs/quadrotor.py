@@ -118,7 +118,10 @@ def interface(dt: float) -> Interface:
 
 
 class Quadrotor(Env):
-    """See the module. `state` (B, 17), `last` (B, 4) and the time are all that a world is; `params` its vehicle."""
+    """See the module. `state` (B, 17), `last` (B, 4) and the time are all that a world is; `params` its vehicle.
+
+    `nominal` is the vehicle as the episode began, before anything happened to it: what a model-based controller may know.
+    """
 
     def __init__(self, config: QuadrotorConfig) -> None:
         _check(config)
@@ -131,6 +134,7 @@ class Quadrotor(Env):
         self._draws = torch.rand(config.fleet, _KINDS[0], generator=torch.Generator().manual_seed(config.fleet_seed))
         self.assigned = torch.arange(n) * config.fleet // n if config.fleet else None
         self.params = {k: v.clone() for k, v in vehicle.select(self.distribution.base, [0] * n).items()}
+        self.nominal = {k: v.clone() for k, v in self.params.items()}
         self.work = kernel.pack(dynamics.constants(self.params).numpy())
         self.state, self.last = torch.zeros(n, STATE), torch.zeros(n, ROTORS)
         self.state[:, 3] = 1
@@ -197,6 +201,7 @@ class Quadrotor(Env):
         vehicles["wind"] = torch.cat([config.wind * (2 * wind - 1), torch.zeros(len(ids), 1)], dim=1)
         for name, value in vehicles.items():
             self.params[name][ids] = value
+            self.nominal[name][ids] = value
         self.reach[ids] = vehicle.arm_length(vehicles)
         self.refresh(ids)
         self.reference.begin(ids, config.reference, path)

@@ -37,13 +37,13 @@ def single(team: Fleet, k: int) -> Raptor:
 
 def test_each_specialist_flies_its_own_worlds_as_it_would_alone(env: Quadrotor) -> None:
     team, seen = fleet(env, 3), torch.randn(5, 6, 22)
-    commands, after = team.follow(seen, torch.zeros(6, 24))
+    commands, after = team.follow(seen, torch.zeros(6, 3), {"hidden": torch.zeros(6, 24)})
     for k in range(3):
         one, memory = single(team, k), torch.zeros(2, 24)
         for t in range(5):
             command, memory = one.command(seen[t, 2 * k : 2 * k + 2], memory)
             torch.testing.assert_close(commands[t, 2 * k : 2 * k + 2], command, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(after[2 * k : 2 * k + 2], memory, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(after["hidden"][2 * k : 2 * k + 2], memory, rtol=1e-5, atol=1e-5)
 
 
 def test_plans_in_a_row_are_one_long_flight(env: Quadrotor) -> None:
@@ -55,21 +55,21 @@ def test_plans_in_a_row_are_one_long_flight(env: Quadrotor) -> None:
         given.append(plan.actions[:, 0])
         memory = plan.memory
         observation, *_ = env.step(plan.actions[:, 0].detach())
-    commands, after = team.follow(torch.stack(seen), torch.zeros(6, 24))
+    commands, after = team.follow(torch.stack(seen), torch.zeros(6, 3), {"hidden": torch.zeros(6, 24)})
     torch.testing.assert_close(commands.clamp(-1, 1), torch.stack(given))
-    torch.testing.assert_close(after, memory["hidden"])
+    torch.testing.assert_close(after["hidden"], memory["hidden"])
 
 
 def test_some_of_a_fleet_in_another_order(env: Quadrotor) -> None:
     team, seen = fleet(env, 3), torch.randn(2, 6, 22)
     some = team.choose(torch.tensor([2, 0]))
-    commands, _ = some.follow(seen, torch.zeros(6, 24))
+    commands, _ = some.follow(seen, torch.zeros(6, 3), {"hidden": torch.zeros(6, 24)})
     expected, _ = single(team, 2).command(seen[0, :3], torch.zeros(3, 24))
     torch.testing.assert_close(commands[0, :3], expected)
 
 
 def test_worlds_must_be_shared_equally(env: Quadrotor) -> None:
     with pytest.raises(ConfigError, match=r"6 worlds cannot be shared equally by 4 specialists"):
-        fleet(env, 4).follow(torch.zeros(1, 6, 22), torch.zeros(6, 24))
+        fleet(env, 4).follow(torch.zeros(1, 6, 22), torch.zeros(6, 3), {"hidden": torch.zeros(6, 24)})
     with pytest.raises(ConfigError, match=r"policy.size=0"):
         fleet(env, 0)

@@ -82,9 +82,9 @@ def test_labels_are_those_of_the_teacher_of_the_vehicle(taught: Path, tmp_path: 
     learner.loss(policy, batch)
     assert learner.tape is not None
     seen = learner.tape.observations()
-    learner.watched = torch.zeros_like(learner.watched)
+    learner.watched = learner.staff.initial_memory(env.num_envs)
     labels = learner._labels(learner.tape)
-    alone, _ = learner.faculty.choose(numbers[-1:]).follow(seen[:, -1:], torch.zeros(1, 16))
+    alone, _ = learner.faculty.choose(numbers[-1:]).follow(seen[:, -1:], torch.zeros(1, 3), {"hidden": torch.zeros(1, 16)})
     torch.testing.assert_close(labels[:, -1:], alone.clamp(-1, 1), rtol=1e-4, atol=1e-5)
 
 
