@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import sim.gym
@@ -55,11 +56,11 @@ def teachers(run: Path) -> Make:
 
 
 def pilots(policy: str, run: Path | None) -> dict[str, Make]:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        cascade = compose("train", ["policy=cascade"]).policy
     made: dict[str, Make] = {
         "student": lambda env: OnnxPolicy(OnnxConfig(policy, 1)),
-        "cascade": lambda env: build(
-            OmegaConf.load(CONFIGS / "policy" / "cascade.yaml"), "cascade", interface=env.interface, env=env
-        ),
+        "cascade": lambda env: build(cascade, "cascade", interface=env.interface, env=env),
     }
     return made if run is None else {**made, "teachers": teachers(run)}
 

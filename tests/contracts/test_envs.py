@@ -78,6 +78,8 @@ def test_same_seed_same_numbers_and_another_seed_others(env_name: str, make_env:
 def test_worlds_differ_and_none_depends_on_the_batch(env_name: str, make_env: Make) -> None:
     """Episode e of a run is the same in world e of many and, after e resets, in the only world of one."""
     many, one = make_env(env_name, WORLDS), make_env(env_name, 1)
+    if getattr(many, "assigned", None) is not None:
+        pytest.skip("a fleet is shared out among the worlds of a batch, for specialists that fly side by side")
     together = [many.reset(seed=2)[0], *rollout(many, 4)]
     assert any(not torch.equal(value[0], value[1]) for value in together[0].values())
     alone = one.reset(seed=2)[0]

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 import sim.gym
 from policies import cascade
@@ -18,10 +19,14 @@ from sim.quadrotor import vehicle
 from sim.quadrotor.dynamics import GRAVITY
 
 
+def config() -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        return compose("train", ["policy=cascade"]).policy
+
+
 def make(count: int = 16, **keys: Any) -> tuple[Quadrotor, Cascade]:
     env = build(sim.gym.config("quadrotor", num_envs=count, threads=1, **keys), "env")
-    node = OmegaConf.load(CONFIGS / "policy" / "cascade.yaml")
-    return env, build(node, "policy", interface=env.interface, env=env)
+    return env, build(config(), "policy", interface=env.interface, env=env)
 
 
 CALM = {"position": 0.0, "angle": 0.0, "velocity": 0.0, "rate": 0.0, "guidance": 0.0}
@@ -77,7 +82,8 @@ def test_motors_are_led_and_believed_as_they_move() -> None:
     env.reset(seed=0)
     env.state[:, 13:17] = 0.5
     command, believed = cascade.lead(env.params, torch.full((2, 4), 0.5), torch.tensor([[0.6], [0.4]]).expand(2, 4), 0.03, 0.01)
-    assert float(command[0, 0]) > 0.6 and float(command[1, 0]) < 0.4
+    assert float(command[0, 0]) > 0.6
+    assert float(command[1, 0]) < 0.4
     after = env.advance(env.state, 2 * command - 1)
     torch.testing.assert_close(after[:, 13:17], believed, rtol=1e-4, atol=1e-5)
 
@@ -121,9 +127,8 @@ def test_it_does_not_know_what_happens_on_the_way() -> None:
 
 def test_it_flies_quadrotors_only_and_all_of_them() -> None:
     env, policy = make()
-    node = OmegaConf.load(CONFIGS / "policy" / "cascade.yaml")
     with pytest.raises(ConfigError, match=r"flies env=quadrotor and nothing else"):
-        build(node, "policy", interface=env.interface, env=object())
+        build(config(), "policy", interface=env.interface, env=object())
     observation, _ = env.reset(seed=0)
     with pytest.raises(ConfigError, match=r"3 observations of 16 vehicles"):
         policy.plan({name: value[:3] for name, value in observation.items()}, policy.initial_memory(3))
