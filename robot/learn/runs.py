@@ -74,7 +74,7 @@ def make_policy(node: DictConfig, name: str, env: Env, **runtime: Any) -> Any:
         )
     differences = env.interface.compare(policy.interface)
     if differences:
-        raise InterfaceError(f"policy and env do not fit: {'; '.join(differences[:3])}")
+        raise InterfaceError(f"policy and env do not fit: {'; '.join(differences[:3])}; name the env it is for with env=<name>")
     return policy
 
 
