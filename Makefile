@@ -44,8 +44,8 @@ format: $(READY) ## format and sort imports
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-bench: $(READY) ## the benchmarks, each beside its peers in the same run; JSON
-	$(PY) -m pip install --quiet -c constraints.txt "$(TORCH)" -e ".[perception]"
+bench: $(READY) ## the benchmarks, each beside its peers in the same run; JSON (l2f compiles for minutes)
+	$(PY) -m pip install --quiet -c constraints.txt "$(TORCH)" -e ".[perception,peers]"
 	@set -e; for file in tests/bench/bench_*.py; do name=$${file%.py}; $(PY) -m $$(echo $$name | tr / .); done
 
 golden: $(READY) ## renew tests/golden/*.json and print what changed

@@ -36,7 +36,8 @@ def export(policy: Raptor, folder: Path, extra: dict[str, str] | None = None) ->
     """
     if not isinstance(policy, Raptor) or not policy.config.recurrent:
         raise NotSupportedError(
-            f"target=c writes recurrent RAPTOR policies only, this is {type(policy).__name__}; use target=onnx"
+            f"target=c writes a recurrent RAPTOR student from its run folder, this is {type(policy).__name__}; use target=onnx, "
+            "or the raptor.h that lies beside an exported student"
         )
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{HEADER}.tmp"

@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
     runs.draw(report, folder / "videos", "")
     print(runs.line(name, report))
     if report.latency_ms:
-        print(f"one decision: p50 {report.latency_ms['p50']:.1f} ms, p99 {report.latency_ms['p99']:.1f} ms")
+        print(f"one decision: p50 {report.latency_ms['p50']:.3g} ms, p99 {report.latency_ms['p99']:.3g} ms")
     print(f"results   {folder / 'results.json'}", file=sys.stdout)
 
 

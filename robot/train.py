@@ -24,7 +24,9 @@ def main(cfg: DictConfig) -> None:
 
     choices = HydraConfig.get().runtime.choices
     name, world = choices["policy"], choices["env"]
-    command = "python -m robot.train " + " ".join(HydraConfig.get().overrides.task)
+    overrides = HydraConfig.get().overrides.task
+    command = "python -m robot.train " + " ".join(overrides)
+    played = world if any(key.startswith("env=") for key in overrides) else choices["test"]
     run = runs.folder_for(cfg.output, f"{name}-{world}", cfg.resume)
     runs.start(run, cfg)
     env = build(cfg.env, "env")
@@ -41,7 +43,7 @@ def main(cfg: DictConfig) -> None:
         player = policy if other == name else runs.baseline(other, test, policy)
         if other != name and runs.learns(player):
             trainer.fit(player, build(cfg.data, "data", env=env), run / "baselines" / other, cfg.seed)
-        header = {"env": world, "command": command}
+        header = {"env": played, "command": command}
         report = runs.evaluate(player, other, test, evaluator, run / "results" / other, header)
         runs.draw(report, run / "videos", other if other != name else "")
         lines.append(runs.line(other, report))
@@ -50,7 +52,8 @@ def main(cfg: DictConfig) -> None:
     page = build_report(run)
     print(*lines, sep="\n")
     print(f"run       {run}\nreport    {page}")
-    print(f"next      python -m robot.evaluate policy={run} episodes=500\n          python -m robot.export policy={run}")
+    print(f"next      python -m robot.evaluate policy={run} env={played} episodes=500")
+    print(f"          python -m robot.export policy={run}")
 
 
 if __name__ == "__main__":

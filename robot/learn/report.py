@@ -187,11 +187,12 @@ def duration(seconds: float) -> str:
 
 def _commands(run: Path, page: Page) -> list[tuple[str, str]]:
     commands = []
+    env = f"env={page.ours.env} " if page.ours and page.ours.env else ""
     if (run / "checkpoints").is_dir():
         commands += [
             (
                 "Evaluate it on more episodes, with videos",
-                f"python -m robot.evaluate policy={run} episodes=500 evaluator.videos=4",
+                f"python -m robot.evaluate policy={run} {env}episodes=500 evaluator.videos=4",
             ),
             ("Export it to ONNX", f"python -m robot.export policy={run}"),
         ]
