@@ -13,6 +13,7 @@ def main(cfg: DictConfig) -> None:
       python -m robot.report run=runs/navdp-navigation/<time>
       python -m robot.report run=runs/evaluate/dwa-navigation/<time>
       python -m robot.report results=[runs/mine,runs/evaluate/dwa-navigation/<time>] output=runs/comparison.html
+      python -m robot.report results=[runs/sweep4,runs/sweep16,runs/sweep64] x=env.fleet
     """
     from robot.core.errors import ConfigError
     from robot.learn import report
@@ -22,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.run and cfg.output:
         raise ConfigError("output: the report of a run is written into its folder; output is for results=[…]")
     output = cfg.output or "runs/comparison.html"
-    page = report.build_report(cfg.run) if cfg.run else report.compare(list(cfg.results), output)
+    page = report.build_report(cfg.run) if cfg.run else report.compare(list(cfg.results), output, cfg.x)
     print(f"report    {page}")
 
 

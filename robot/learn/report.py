@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from robot.core.errors import ConfigError, DatasetError
-from robot.learn import log, report_curves, report_results
+from robot.learn import log, report_curves, report_results, report_sweep
 from robot.learn.report_results import Result
 from robot.learn.video import poster
 
@@ -38,6 +38,7 @@ class Page:
     results: list[Result] = field(default_factory=list)
     ours: Result | None = None
     ablations: list[Result] = field(default_factory=list)
+    sweep: str = ""
     columns: report_curves.Columns = field(default_factory=dict)
     videos: list[Path] = field(default_factory=list)
     config: str = ""
@@ -69,8 +70,11 @@ def build_report(run: Path | str) -> Path:
     return write(page, run / NAME)
 
 
-def compare(folders: Sequence[Path | str], output: Path | str) -> Path:
-    """Write one page that sets the results of several folders side by side, and return its path."""
+def compare(folders: Sequence[Path | str], output: Path | str, over: str | None = None) -> Path:
+    """Write one page that sets the results of several folders side by side, and return its path.
+
+    With `over`, a key of their configs, it also draws the measures over that key's values.
+    """
     found = {str(folder): report_results.find(Path(folder)) for folder in folders}
     empty = [name for name, inside in found.items() if not inside]
     if empty or not found:
@@ -80,6 +84,7 @@ def compare(folders: Sequence[Path | str], output: Path | str) -> Path:
     page = Page("Comparison", ", ".join(found))
     for name, inside in found.items():
         page.results += [_named(result, name, found) for result in _results(inside, page)]
+    page.sweep = report_sweep.charts(page.results, over) if over else ""
     page.about = _about(None, page)
     page.commands = [(f"Make {result.name} again", result.command) for result in page.results if result.command]
     return write(page, Path(output))
@@ -265,6 +270,8 @@ def _protocol(page: Page) -> str:
 
 
 def _curves_section(page: Page) -> str:
+    if page.sweep:
+        return _section("sweep", "Over one key", f'<div class="charts">{page.sweep}</div>', "Bands are 95 % intervals.")
     charts = report_curves.charts(page.columns) if page.columns else ""
     if not charts:
         return _section("curves", "Training", _missing("No training curves: this folder has no rows in metrics.jsonl."))

@@ -48,16 +48,28 @@ def grouped(columns: Columns) -> dict[str, Columns]:
     return {title: groups[title] for title in order}
 
 
-def figure(title: str, steps: Array, series: Columns) -> str:
-    """One chart with axes, legend with the last values, and the data that the tooltip needs."""
-    everything = np.concatenate([values[np.isfinite(values)] for values in series.values()])
+def figure(title: str, steps: Array, series: Columns, over: str = "step", limits: tuple[Array, Array] | None = None) -> str:
+    """One chart with axes, legend with the last values, and the data that the tooltip needs.
+
+    Args:
+        title: above the chart.
+        steps: positions on the x axis (N,), rising.
+        series: curves (N,) by name.
+        over: what the x axis shows; anything but training steps may get a logarithmic axis.
+        limits: lower and upper end of an interval at each point (N,), for a chart of one curve.
+    """
+    everything = np.concatenate([values[np.isfinite(values)] for values in [*series.values(), *(limits or ())]])
     logarithmic = bool(everything.min() > 0 and everything.max() / everything.min() > LOG_RATIO)
     share = all(name in MEASURES and MEASURES[name].share for name in series)
     low, high = (0.0, 1.0) if share else _range(everything, logarithmic)
     used = steps[np.any([np.isfinite(values) for values in series.values()], axis=0)]
-    x = _Axis(float(used.min()), max(float(used.max()), float(used.min()) + 1.0), LEFT, WIDTH - RIGHT, False)
+    wide = over != "step" and bool(used.min() > 0 and used.max() / used.min() > LOG_RATIO)
+    end = float(used.max()) if used.max() > used.min() else float(used.min()) + 1.0
+    x = _Axis(float(used.min()), end, LEFT, WIDTH - RIGHT, wide)
     y = _Axis(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
-    parts, legend, data = [_grid(x, y)], [], []
+    parts, legend, data = [_grid(x, y, over, steps if over != "step" else None)], [], []
+    if limits is not None:
+        parts.append(f'<path class="band" fill="var(--s1)" d="{_band(x(steps), y(limits[0]), y(limits[1]))}"/>')
     for number, (name, values) in enumerate(series.items()):
         s, v, below, above = buckets(steps, values)
         colour = f"var(--s{number % 6 + 1})"
@@ -69,15 +81,18 @@ def figure(title: str, steps: Array, series: Columns) -> str:
         label = escape(name.replace("_", " "))
         legend.append(f'<span><i style="background:{colour}"></i>{label} <b>{_short(float(v[-1]))}</b></span>')
         points = [
-            [int(a), round(float(px), 1), round(float(py), 1), _short(float(b))]
+            [_number(a), round(float(px), 1), round(float(py), 1), _short(float(b))]
             for a, px, py, b in zip(s, x(s), y(v), v, strict=True)
         ]
         data.append({"name": name.replace("_", " "), "points": points})
     note = " <small>log scale</small>" if logarithmic else ""
     payload = json.dumps(data).replace("</", "<\\/")
+    words = "training steps" if over == "step" else over
     return (
-        f'<figure class="chart"><figcaption>{escape(title)}{note}</figcaption><div class="legend">{"".join(legend)}</div>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} over training steps">{"".join(parts)}'
+        f'<figure class="chart" data-over="{escape(over)}"><figcaption>{escape(title)}{note}</figcaption>'
+        f'<div class="legend">{"".join(legend)}</div>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} over {escape(words)}">'
+        f"{''.join(parts)}"
         f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/></svg>'
         f'<div class="tip" hidden></div><script type="application/json">{payload}</script></figure>'
     )
@@ -137,19 +152,21 @@ def _range(values: Array, logarithmic: bool) -> tuple[float, float]:
     return (low if low == 0.0 else low - pad), high + pad
 
 
-def _grid(x: _Axis, y: _Axis) -> str:
+def _grid(x: _Axis, y: _Axis, over: str, marks: Array | None) -> str:
     parts = []
     for tick in y.ticks(5):
         at = float(y(np.array(tick)))
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text x="{LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
-    for tick in x.ticks(5):
+    for tick in x.ticks(5) if marks is None or len(marks) > 8 else marks.tolist():
         at = float(x(np.array(tick)))
         parts.append(f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/>')
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_count(tick)}</text>')
     base = HEIGHT - BOTTOM
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle" class="label">step</text>')
+    parts.append(
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle" class="label">{escape(over)}</text>'
+    )
     return "".join(parts)
 
 
@@ -168,6 +185,10 @@ def _short(value: float) -> str:
     digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def _number(value: float) -> float:
+    return int(value) if float(value).is_integer() else float(value)
 
 
 def _count(value: float) -> str:

@@ -22,7 +22,7 @@ for (const figure of document.querySelectorAll(".chart")) {
     cursor.setAttribute("x1", at[1]);
     cursor.setAttribute("x2", at[1]);
     cursor.setAttribute("visibility", "visible");
-    tip.replaceChildren(document.createTextNode(`step ${at[0]}`));
+    tip.replaceChildren(document.createTextNode(`${figure.dataset.over} ${at[0]}`));
     series.forEach((one, k) => {
       if (found[k][0] !== at[0]) return;
       const mark = document.createElement("i");

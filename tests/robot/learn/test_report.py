@@ -220,6 +220,24 @@ def test_comparison_sets_folders_side_by_side(tmp_path, run):
         report.compare([tmp_path / "nothing"], tmp_path / "x.html")
 
 
+def test_a_sweep_is_drawn_over_its_key(tmp_path):
+    for teachers, rate in ((4, 0.5), (64, 0.8), (1024, 0.9)):
+        write_results(tmp_path / f"run{teachers}" / "results" / "raptor", "raptor", rate)
+        write_results(tmp_path / f"run{teachers}" / "results" / "cascade", "cascade", 0.2)
+        config = f"baselines: [cascade]\nenv: {{fleet: {teachers}, name: x}}\n"
+        (tmp_path / f"run{teachers}" / "config.yaml").write_text(config)
+    folders = [tmp_path / f"run{teachers}" for teachers in (1024, 4, 64)]
+    text = report.compare(folders, tmp_path / "x.html", "env.fleet").read_text()
+    payloads = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    (success,) = [s for s in map(json.loads, payloads) if s[0]["name"] == "success"]
+    x, left, _, values = zip(*success[0]["points"], strict=True)
+    assert x == (4, 64, 1024)
+    assert [float(value) for value in values] == pytest.approx([rows_of(r)["success"].mean() for r in (0.5, 0.8, 0.9)], abs=1e-3)
+    assert (left[1] - left[0]) / (left[2] - left[0]) == pytest.approx(0.5, abs=0.01), "4 : 64 : 1024 on a logarithmic axis"
+    with pytest.raises(ConfigError, match="not a number"):
+        report.compare(folders, tmp_path / "x.html", "env.name")
+
+
 def test_the_command_says_where_the_page_is(tmp_path, run, capsys):
     from robot.report import main
 
