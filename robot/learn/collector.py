@@ -16,10 +16,8 @@ from torch import Tensor
 
 from robot.data.columns import ACTION, PREFIX
 from robot.data.episodes import DatasetWriter, Episode, Header
+from robot.learn.execution import Execution
 from sim.env import Env, Observation
-
-_NOISE_STREAM = 7
-"""Keeps the policy's noise apart from the random numbers of the episode itself, which `Env.rng` draws."""
 
 
 class Actor(Protocol):
@@ -48,11 +46,11 @@ class Collector:
             return
         waiting: dict[int, Episode] = {}
         tape = _Tape(self.env.num_envs)
-        plans = _Plans(self.expert, self.env, seed)
+        execution = Execution(self.expert, self.env, seed)
         observation = self._start(first, seed)
         with self._bar(first, episodes) as advance:
             while len(writer) < episodes:
-                action = plans.act(observation)
+                action = execution.act(observation)
                 following, reward, terminated, truncated, info = self.env.step(action)
                 tape.record(observation, action, reward, terminated)
                 done = terminated | truncated
@@ -61,7 +59,7 @@ class Collector:
                     arrays = tape.cut(world)
                     if number < episodes:
                         waiting[number] = Episode(arrays, self._header(world, number, seed, info))
-                plans.end(done)
+                execution.end(done)
                 tape.forget(self.env.episode.cpu().numpy() < episodes)
                 while len(writer) in waiting and len(writer) < episodes:
                     writer.append(waiting.pop(len(writer)))
@@ -115,62 +113,6 @@ class _Tape:
         oldest = int(self._begun.min())
         del self._steps[:oldest]
         self._begun -= oldest
-
-
-class _Plans:
-    """Turns plans of Ta actions into one action a step; each world replans when its plan is used up or its episode ends.
-
-    Noise of a plan is drawn from the seed, the episode and the step, so it does not depend on which other worlds replan;
-    it is the noise that the evaluator draws.
-    """
-
-    def __init__(self, expert: Actor, env: Env, seed: int) -> None:
-        self._expert = expert
-        self._env = env
-        self._seed = seed & 0xFFFFFFFF
-        self._shape: tuple[int, ...] = tuple(getattr(expert, "noise_shape", tuple)())
-        self._memory = expert.initial_memory(env.num_envs)
-        self._actions: Tensor | None = None
-        self._used = torch.zeros(env.num_envs, dtype=torch.int64)
-        self._due = torch.ones(env.num_envs, dtype=torch.bool)
-
-    def end(self, worlds: Tensor) -> None:
-        """Forget plan and memory in the worlds of the mask (B,), where new episodes begin."""
-        if bool(worlds.any()):
-            self._due |= worlds.cpu()
-            self._memory = _where(worlds, self._expert.initial_memory(len(worlds)), self._memory)
-
-    def act(self, observation: Observation) -> Tensor:
-        """The action (B, …) of every world for this step."""
-        actions = self._actions
-        if actions is None or bool(self._due.any()):
-            new, memory = self._expert.act(observation, self._memory, self._noise())
-            actions = new if actions is None else _where(self._due, {"": new}, {"": actions})[""]
-            self._memory = _where(self._due, memory, self._memory)
-            self._actions = actions
-            self._used[self._due] = 0
-        action = actions[torch.arange(len(self._used)), self._used]
-        self._used += 1
-        self._due = self._used >= actions.shape[1]
-        return action
-
-    def _noise(self) -> Tensor | None:
-        """Standard normal (B, *noise_shape), drawn only in worlds that replan; None for a deterministic expert."""
-        if not self._shape:
-            return None
-        noise = np.zeros((len(self._used), *self._shape), np.float32)
-        for world in torch.nonzero(self._due).flatten().tolist():
-            key = [self._seed, int(self._env.episode[world]), int(self._env.steps[world]), _NOISE_STREAM]
-            noise[world] = np.random.default_rng(key).standard_normal(self._shape, np.float32)
-        return torch.from_numpy(noise).to(self._env.device)
-
-
-def _where(mask: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rows of `new` where the mask (B,) is True, of `old` elsewhere."""
-    return {
-        name: torch.where(mask.to(value.device).view(-1, *[1] * (value.ndim - 1)), value, old[name])
-        for name, value in new.items()
-    }
 
 
 class _progress(AbstractContextManager[Any]):

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robot.core.errors import ConfigError
 from robot.core.paths import ROOT
-from robot.learn.sources import reset_memory
+from robot.learn.execution import Execution
 from robot.learn.statistics import median, summary
 from sim.env import Env
 
@@ -74,23 +74,21 @@ class Evaluator:
     @torch.no_grad()
     def run(self, policy: Any, env: Env, quiet: bool = False) -> Report:
         """Play; `policy` is a Policy or anything that plans like one."""
-        config, batch = self.config, env.num_envs
+        config = self.config
         observation, _ = env.reset(seed=config.seed)
-        memory = policy.initial_memory(batch)
+        execution = Execution(policy, env, config.seed)
         rows: dict[int, dict[str, float]] = {}
         recorder = Recorder(env, config.videos)
         columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, disable=quiet) as bar:
             task = bar.add_task("evaluate", total=config.episodes)
             while len(rows) < config.episodes:
-                plan = policy.plan(observation, memory, self._noise(policy, env))
-                memory = plan.memory
-                recorder.before(plan)
-                for k in range(plan.actions.shape[1]):
-                    observation, _, _, _, info = env.step(plan.actions[:, k])
-                    self._collect(info, rows)
-                    memory = reset_memory(policy, memory, info["done"])
-                    recorder.after(info)
+                action = execution.act(observation)
+                recorder.before(execution.plan)
+                observation, _, _, _, info = env.step(action)
+                self._collect(info, rows)
+                execution.end(info["done"])
+                recorder.after(info)
                 bar.update(task, completed=min(len(rows), config.episodes))
         table = [rows[e] for e in sorted(rows)]
         values = {name: np.array([row[name] for row in table]) for name in table[0]}
@@ -98,22 +96,13 @@ class Evaluator:
 
     def quick(self, policy: Any, env: Env, episodes: int) -> dict[str, float]:
         """Means for a curve during training, {"eval/<measure>": …}, over other episodes than `run` plays."""
-        config = replace(self.config, episodes=episodes, seed=self.config.seed + 1, videos=0, latency_plans=0)
+        config = replace(self.config, episodes=episodes, seed=self.config.seed + 500_000, videos=0, latency_plans=0)
         metrics = Evaluator(config).run(policy, env, quiet=True).metrics()
         return {
-            f"eval/{name}": metrics[name]["mean"] for name in ("success", "spl", "collision", "final_error") if name in metrics
+            f"eval/{name}": metrics[name]["mean"]
+            for name in ("success", "spl", "collision", "final_error", "score")
+            if name in metrics
         }
-
-    def _noise(self, policy: Any, env: Env) -> torch.Tensor | None:
-        shape = policy.noise_shape()
-        if not shape:
-            return None
-        episodes, steps = env.episode.tolist(), env.steps.tolist()
-        draws = [
-            np.random.default_rng([self.config.seed, e, k, 7]).standard_normal(shape, np.float32)
-            for e, k in zip(episodes, steps, strict=True)
-        ]
-        return torch.from_numpy(np.stack(draws))
 
     def _collect(self, info: dict[str, Any], rows: dict[int, dict[str, float]]) -> None:
         if "final_info" not in info:

@@ -19,7 +19,7 @@ from torch import Tensor
 from policies.policy import Memory, Policy
 from robot.core.config import build
 from robot.core.errors import ConfigError
-from robot.data.episodes import EpisodeDataset
+from robot.data.episodes import DatasetWriter, EpisodeDataset
 from sim.env import Env
 
 Batch = dict[str, Tensor]
@@ -163,32 +163,72 @@ class Imitation:
 class EpisodesConfig:
     root: str
     """Folder of the dataset; `python -m robot.collect` makes one."""
+    episodes: int
+    """Use the first so many episodes, 0 for all."""
     batch_size: int
     """Samples in a batch."""
+    expert: dict[str, Any] | None
+    """Who fills an empty `root` with `episodes` episodes before the first update: a config node with `_target_`, built with
+    the env; null refuses an empty one."""
 
 
 class Episodes:
-    """Recorded episodes in memory; what the policy prepares of each frame, its memory included, is computed once."""
+    """Recorded episodes in memory; what the policy prepares of each frame, its memory included, is computed once.
+
+    For a policy that draws chunks of actions, `action` (B, chunk, A) starts at the frame; past the end of its episode the last
+    action is repeated and `valid` (B, chunk) is 0.
+    """
 
     GROUP = 32
     """Episodes that are prepared side by side."""
 
     def __init__(self, config: EpisodesConfig, env: Env) -> None:
-        self.config, self.dataset = config, EpisodeDataset(config.root)
-        self.dataset.require(env.interface)
+        self.config, self.env = config, env
         self.columns: dict[str, np.ndarray] = {}
+        if config.expert is None:
+            self._load()
 
     def open(self, folder: Path, seed: int) -> None:
-        """Use `seed` for the order of samples."""
+        """Use `seed` for the order of samples; the expert, if there is one, fills up the dataset first."""
         self.seed = seed
+        if self.config.expert is not None:
+            self._demonstrate(self.config.expert)
+            self._load()
+
+    def _load(self) -> None:
+        self.dataset = EpisodeDataset(self.config.root)
+        self.dataset.require(self.env.interface)
+        self.count = self.config.episodes or len(self.dataset)
+        if self.count > len(self.dataset):
+            raise ConfigError(f"data.episodes={self.count}: '{self.config.root}' has {len(self.dataset)} episodes")
+
+    def _demonstrate(self, expert: dict[str, Any]) -> None:
+        from robot.learn.collector import Collector
+
+        root, episodes = Path(self.config.root), self.config.episodes
+        if episodes < 1:
+            raise ConfigError("data.episodes: how many demonstrations the expert gives, at least 1")
+        known = len(EpisodeDataset(root)) if (root / "meta" / "info.json").exists() else 0
+        if known >= episodes:
+            return
+        actor = build(expert, "data.expert", env=self.env, interface=self.env.interface)
+        header = {"task": type(self.env).__name__, "seed": 0, "policy": expert}
+        with DatasetWriter(root, self.env.interface, header, 100, resume=known > 0) as writer:
+            Collector(self.env, actor).run(writer, episodes, 0)
 
     def batch(self, step: int, policy: Policy) -> Batch:
         """Random frames: prepared inputs and `action`; on the first call the whole dataset is prepared."""
         if not self.columns:
-            self.columns = self._prepare(policy)
+            self.columns, self.last = self._prepare(policy)
         rng = np.random.default_rng([self.seed, step, 1])
-        chosen = rng.integers(len(self.columns["action"]), size=self.config.batch_size)
-        return {name: torch.from_numpy(values[chosen].astype(np.float32)) for name, values in self.columns.items()}
+        chosen = rng.integers(len(self.last), size=self.config.batch_size)
+        batch = {name: values[chosen] for name, values in self.columns.items()}
+        chunk = getattr(policy, "chunk", 0)
+        if chunk:
+            rows = chosen[:, None] + np.arange(chunk)
+            batch["action"] = self.columns["action"][np.minimum(rows, self.last[chosen, None])]
+            batch["valid"] = rows <= self.last[chosen, None]
+        return {name: torch.from_numpy(values.astype(np.float32)) for name, values in batch.items()}
 
     def loss(self, policy: Policy, batch: Batch) -> dict[str, Tensor]:
         """The policy's own loss."""
@@ -201,11 +241,16 @@ class Episodes:
         """Nothing to do."""
 
     @torch.no_grad()
-    def _prepare(self, policy: Policy) -> dict[str, np.ndarray]:
-        order = np.argsort(self.dataset.lengths, kind="stable")
-        parts: dict[str, list[np.ndarray]] = {}
+    def _prepare(self, policy: Policy) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Columns (F, …) of all frames, episode after episode, and the last frame of each frame's episode (F,)."""
+        lengths = self.dataset.lengths[: self.count]
+        ends = np.cumsum(lengths)
+        columns: dict[str, np.ndarray] = {}
+        order = np.argsort(lengths, kind="stable")
         for first in range(0, len(order), self.GROUP):
-            group = [self.dataset.episode(int(i)) for i in order[first : first + self.GROUP]]
+            members = order[first : first + self.GROUP]
+            group = [self.dataset.episode(int(i)) for i in members]
+            starts = ends[members] - lengths[members]
             memory = policy.initial_memory(len(group))
             for t in range(max(len(episode) for episode in group)):
                 rows = [min(t, len(episode) - 1) for episode in group]
@@ -215,10 +260,13 @@ class Episodes:
                 }
                 inputs, memory = policy.prepare(now, memory)
                 inputs["action"] = torch.from_numpy(np.stack([e.arrays["action"][k] for e, k in zip(group, rows, strict=True)]))
-                running = torch.tensor([t < len(episode) for episode in group])
+                running = np.array([t < len(episode) for episode in group])
                 for name, value in inputs.items():
-                    parts.setdefault(name, []).append(_compact(value[running]))
-        return {name: np.concatenate(values) for name, values in parts.items()}
+                    rows_of = _compact(value)
+                    if name not in columns:
+                        columns[name] = np.empty((int(ends[-1]), *rows_of.shape[1:]), rows_of.dtype)
+                    columns[name][starts[running] + t] = rows_of[running]
+        return columns, np.repeat(ends - 1, lengths)
 
 
 def reset_memory(policy: Policy, memory: Memory, done: Tensor) -> Memory:

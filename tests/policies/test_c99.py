@@ -61,5 +61,5 @@ def test_the_comment_says_what_flows(policy: Raptor) -> None:
 
 def test_a_policy_without_memory_is_refused(policy: Raptor, tmp_path: Path) -> None:
     control = Raptor(RaptorConfig(16, 16, False), policy.interface)
-    with pytest.raises(NotSupportedError, match=r"recurrent RAPTOR policies only"):
+    with pytest.raises(NotSupportedError, match=r"a recurrent RAPTOR student"):
         c99.export(control, tmp_path)

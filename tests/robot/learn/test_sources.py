@@ -50,7 +50,7 @@ def test_frames_are_prepared_with_the_memory_of_their_episode(recorded: Path):
     cfg = composed(f"data.root={recorded}")
     env = build(cfg.env, "env")
     policy = build(cfg.policy, "policy", interface=env.interface)
-    source = Episodes(EpisodesConfig(str(recorded), 4096), env)
+    source = Episodes(EpisodesConfig(str(recorded), 0, 4096, None), env)
     source.open(recorded, 0)
     batch = source.batch(0, policy)
     dataset = EpisodeDataset(recorded)
@@ -83,6 +83,6 @@ def test_a_critic_cannot_be_taught_by_episodes(recorded: Path, tmp_path: Path):
 def test_what_does_not_fit_or_is_not_there_is_named(recorded: Path, tmp_path: Path):
     env = build(composed(f"data.root={recorded}", "env.depth_height=24").env, "env")
     with pytest.raises(DatasetError, match="depth"):
-        Episodes(EpisodesConfig(str(recorded), 8), env)
+        Episodes(EpisodesConfig(str(recorded), 0, 8, None), env)
     with pytest.raises(DatasetError, match="nowhere"):
-        Episodes(EpisodesConfig(str(tmp_path / "nowhere"), 8), env)
+        Episodes(EpisodesConfig(str(tmp_path / "nowhere"), 0, 8, None), env)

@@ -1,0 +1,1 @@
+"""PushT: a T on a table, pushed by a disc."""
