@@ -87,13 +87,16 @@ class Pusht(Env):
         _check(config)
         self.config, n = config, config.num_envs
         super().__init__(interface(config), n, max_steps=round(config.time_limit / PERIOD))
-        self.tables = Tables(n, config.threads)
+        self.tables = self._tables()
         self.params = {
             "goal": torch.tensor(config.goal, dtype=torch.float64).expand(n, 3).clone(),
             "friction": torch.full((n,), config.friction[0], dtype=torch.float64),
         }
         self.coverage = np.zeros(n)
         self.largest = np.zeros(n)
+
+    def _tables(self) -> Tables:
+        return Tables(self.num_envs, self.config.threads)
 
     def _reset(self, ids: Tensor) -> None:
         config = self.config
