@@ -36,6 +36,8 @@ class DiffusionPolicyConfig:
     """What absolute actions are relative to, in their unit; zeros beside an anchor."""
     scale: list[float]
     """Spread of the actions around that, in their unit, one an element."""
+    temperature: float
+    """Factor on the noise that a chunk is drawn from: below 1 samples crowd around the modes."""
     generative: GenerativeConfig
     """How chunks are drawn from noise."""
 
@@ -60,18 +62,16 @@ class DiffusionPolicy(Generator):
         self.register_buffer("scale", torch.tensor(config.scale), persistent=False)
         self.register_buffer("offset", torch.tensor(config.offset), persistent=False)
         self.generative = Generative.of(config.generative)
+        self.condition_size = config.history * self.features.size
         self.denoiser = build(
             config.denoiser, "policy.denoiser",
-            horizon=config.chunk, action_size=size, condition_size=config.history * self.features.size,
+            horizon=config.chunk, action_size=size, condition_size=self.condition_size,
         )  # fmt: skip
 
     def initial_memory(self, batch: int) -> Memory:
         if self.config.history == 1:
             return {}
         return {"frames": torch.zeros(batch, self.config.history - 1, self.features.size), "begun": torch.zeros(batch, 1)}
-
-    def noise_shape(self) -> tuple[int, ...]:
-        return (self.chunk, self.action_size)
 
     def prepare(self, observation: Observation, memory: Memory) -> tuple[dict[str, Tensor], Memory]:
         """`condition` (B, history * C) and `anchor` (B, A); before an episode's start the first frame is repeated."""
@@ -102,7 +102,7 @@ class DiffusionPolicy(Generator):
         return self.generative.flow_times(self.config.generative.sample_steps)
 
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
-        return self.generative.sample(lambda x, t: self.denoise(x, t, scene), noise)
+        return self.generative.sample(lambda x, t: self.denoise(x, t, scene), self.config.temperature * noise)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Denoising loss.

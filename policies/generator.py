@@ -40,10 +40,19 @@ class Generator(Policy):
     execute: int
     scale: Tensor
     """(A,), units of the action a unit of x."""
+    condition_size: int
+    """Numbers in a scene's condition."""
+    exploring = False
+    """Whether it tries things out, for what a learner may see in them."""
 
     def __init__(self, interface: Interface) -> None:
         super().__init__(interface)
         self.action_size = int(torch.Size(interface.action.shape).numel())
+
+    def take_after(self, base: "Generator") -> None:
+        """Chunks, scale and condition are those of the policy that is held."""
+        self.chunk, self.execute, self.condition_size = base.chunk, base.execute, base.condition_size
+        self.register_buffer("scale", base.scale.clone(), persistent=False)
 
     def noise_shape(self) -> tuple[int, ...]:
         return (self.chunk, self.action_size)
@@ -61,7 +70,7 @@ class Generator(Policy):
         raise self._cannot("times")
 
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
-        """Chunks x (N, chunk, A) from standard normal noise of the same shape; scene of N rows."""
+        """Chunks x (N, chunk, A) from standard normal noise (N, *noise_shape); scene of N rows."""
         raise self._cannot("flow_to")
 
     def actions(self, x: Tensor, scene: Scene) -> Tensor:
@@ -75,7 +84,7 @@ class Generator(Policy):
         return (actions - scene.anchor) / self.scale
 
     def draw(self, scene: Scene, noise: Tensor) -> Tensor:
-        """Candidates x (B, n, chunk, A) from noise (B, n, chunk, A)."""
+        """Candidates x (B, n, chunk, A) from noise (B, n, *noise_shape)."""
         n = noise.shape[1]
         return self.flow_to(noise.flatten(0, 1), scene.repeat(n)).unflatten(0, (-1, n))
 
@@ -83,7 +92,7 @@ class Generator(Policy):
         batch = next(iter(observation.values())).shape[0]
         inputs, _ = self.prepare(observation, self.initial_memory(batch))
         scene = self.encode(inputs)
-        noise = torch.randn(batch, n, self.chunk, self.action_size) if noise is None else noise
+        noise = torch.randn(batch, n, *self.noise_shape()) if noise is None else noise
         x = self.draw(scene, noise)
         return self.actions(x.flatten(0, 1), scene.repeat(n)).unflatten(0, (-1, n)).unflatten(-1, self.interface.action.shape)
 

@@ -1,7 +1,7 @@
 """What every policy is: an nn.Module that turns observations into actions, with noise and memory as explicit arguments."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,14 @@ class Plan:
         memory: the memory after this observation, each (B, …).
         candidates: (B, n, *action shape), or None where the policy considers only one.
         values: (B, n), higher is better, or None.
+        aside: what a learner keeps of the decision beside its actions, each (B, …).
     """
 
     actions: Tensor
     memory: Memory
     candidates: Tensor | None = None
     values: Tensor | None = None
+    aside: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Policy(nn.Module):

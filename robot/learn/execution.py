@@ -24,14 +24,17 @@ class Execution:
     Attributes:
         plan: what was decided last in each world, (B, …).
         fresh: worlds whose plan is of this very step, (B,).
+        inputs: what the policy prepared of the last observation, where it prepares.
+        memory: the policy's, each (B, …).
     """
 
     plan: Plan
+    inputs: dict[str, Tensor]
 
     def __init__(self, policy: Any, env: Env, seed: int) -> None:
         self.policy, self.env, self.seed = policy, env, seed & 0xFFFFFFFF
         self._shape = tuple(getattr(policy, "noise_shape", tuple)())
-        self._memory: dict[str, Tensor] = policy.initial_memory(env.num_envs)
+        self.memory: dict[str, Tensor] = policy.initial_memory(env.num_envs)
         self._used = torch.zeros(env.num_envs, dtype=torch.int64)
         self.fresh = torch.ones(env.num_envs, dtype=torch.bool)
         self._staged = isinstance(policy, Policy) and type(policy).plan is Policy.plan
@@ -51,17 +54,22 @@ class Execution:
         """Forget plan and memory in the worlds of the mask (B,), where new episodes begin."""
         if bool(worlds.any()):
             self._used[worlds.cpu()] = torch.iinfo(torch.int64).max - 1
-            self._memory = reset_memory(self.policy, self._memory, worlds)
+            self.memory = reset_memory(self.policy, self.memory, worlds)
+
+    @property
+    def spent(self) -> Tensor:
+        """Worlds whose plan has been used up, (B,)."""
+        return self._used >= self.plan.actions.shape[1]
 
     def _due(self) -> Tensor:
         if not hasattr(self, "plan"):
             return torch.ones(len(self._used), dtype=torch.bool)
-        return self._used >= self.plan.actions.shape[1]
+        return self.spent
 
     def _decide(self, observation: Observation, due: Tensor) -> None:
         """A policy that prepares sees every step, and decides only where a plan is due."""
-        inputs, memory = self.policy.prepare(observation, self._memory)
-        self._memory = memory
+        inputs, memory = self.policy.prepare(observation, self.memory)
+        self.inputs, self.memory = inputs, memory
         if not bool(due.any()):
             return
         rows = torch.nonzero(due).flatten() if self.policy.alone else torch.arange(len(due))
@@ -70,7 +78,7 @@ class Execution:
 
     def _plan(self, observation: Observation, due: Tensor) -> None:
         rows = torch.nonzero(due).flatten() if getattr(self.policy, "alone", False) else torch.arange(len(due))
-        chosen = [{name: value[rows] for name, value in given.items()} for given in (observation, self._memory)]
+        chosen = [{name: value[rows] for name, value in given.items()} for given in (observation, self.memory)]
         noise = self._noise(due, rows)
         planned = hasattr(self.policy, "plan")
         plan = self.policy.plan(*chosen, noise) if planned else Plan(*self.policy.act(*chosen, noise))
@@ -80,15 +88,16 @@ class Execution:
         """Put a plan of the worlds `rows` in its place, where one is due."""
         self._used[due] = 0
         if len(rows) == len(due) and bool(due.all()):
-            self.plan, self._memory = plan, plan.memory
+            self.plan, self.memory = plan, plan.memory
             return
         wanted = due[rows]
         rows = rows[wanted]
         put = lambda old, new: None if old is None else old.index_copy(0, rows, new[wanted])  # noqa: E731
         old = self.plan
-        self._memory = {name: put(self._memory[name], value) for name, value in plan.memory.items()}
+        self.memory = {name: put(self.memory[name], value) for name, value in plan.memory.items()}
+        aside = {name: put(old.aside[name], value) for name, value in getattr(plan, "aside", {}).items()}
         self.plan = Plan(
-            put(old.actions, plan.actions), self._memory, put(old.candidates, plan.candidates), put(old.values, plan.values)
+            put(old.actions, plan.actions), self.memory, put(old.candidates, plan.candidates), put(old.values, plan.values), aside
         )
 
     def _noise(self, due: Tensor, rows: Tensor) -> Tensor | None:

@@ -181,6 +181,8 @@ class Episodes:
 
     GROUP = 32
     """Episodes that are prepared side by side."""
+    ALSO = ("action",)
+    """Recorded columns that batches are made of, beside what is prepared."""
 
     def __init__(self, config: EpisodesConfig, env: Env) -> None:
         self.config, self.env = config, env
@@ -259,7 +261,8 @@ class Episodes:
                     for name in policy.interface.names
                 }
                 inputs, memory = policy.prepare(now, memory)
-                inputs["action"] = torch.from_numpy(np.stack([e.arrays["action"][k] for e, k in zip(group, rows, strict=True)]))
+                for name in self.ALSO:
+                    inputs[name] = torch.from_numpy(np.stack([e.arrays[name][k] for e, k in zip(group, rows, strict=True)]))
                 running = np.array([t < len(episode) for episode in group])
                 for name, value in inputs.items():
                     rows_of = _compact(value)

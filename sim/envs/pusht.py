@@ -14,7 +14,7 @@ from robot.core.errors import ConfigError
 from robot.core.interface import Field, Interface
 from sim.env import Env, Observation
 from sim.pusht import drawing
-from sim.pusht.geometry import KEYPOINTS, SIDE, coverages, placed
+from sim.pusht.geometry import KEYPOINTS, OUTLINE, SIDE, coverages, placed
 from sim.pusht.physics import DT, SUBSTEPS, Tables
 
 PERIOD = DT * SUBSTEPS
@@ -25,6 +25,8 @@ PERIOD = DT * SUBSTEPS
 class RewardConfig:
     coverage: float
     """The original's reward: coverage over the threshold, at most 1, every step."""
+    progress: float
+    """A hundred pixels by which the corners of the T came nearer, on average, to where they belong."""
     step: float
     """Every step."""
     success: float
@@ -67,7 +69,7 @@ def interface(config: PushtConfig) -> Interface:
     """What flows."""
     pose, xy = ("x", "y", "angle"), ("x", "y")
     fields = [
-        Field("agent", (2,), unit="px", frame="w", names=xy),
+        Field("agent", (2,), unit="px", frame="w", low=-64.0, high=576.0, names=xy),
         Field("block", (3,), unit="px, px, rad", frame="w", names=pose),
         Field("goal", (3,), unit="px, px, rad", frame="w", names=pose),
     ]
@@ -94,6 +96,7 @@ class Pusht(Env):
         }
         self.coverage = np.zeros(n)
         self.largest = np.zeros(n)
+        self.distance, self.nearer = np.zeros(n), np.zeros(n)
 
     def _tables(self) -> Tables:
         return Tables(self.num_envs, self.config.threads)
@@ -110,6 +113,7 @@ class Pusht(Env):
             self.tables.place(i, agent, pose, turn_last=config.standard, friction=float(self.params["friction"][i]))
         self._measure()
         self.largest[ids.numpy()] = self.coverage[ids.numpy()]
+        self.distance = self._distance()
 
     def _drawn(self, world: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Agent (2,) and pose of the T (3,) that the running episode of `world` starts with."""
@@ -119,6 +123,11 @@ class Pusht(Env):
             return np.array(values[:2], float), np.array([*values[2:], old.randn() * 2 * np.pi - np.pi])
         return rng.uniform(50, 450, 2), np.array([*rng.uniform(100, 400, 2), rng.uniform(-np.pi, np.pi)])
 
+    def _distance(self) -> np.ndarray:
+        """Mean distance of the T's corners from where they belong (B,) [px]."""
+        gap = placed(OUTLINE, self.tables.state[:, 4:]) - placed(OUTLINE, self.params["goal"].numpy())
+        return np.linalg.norm(gap, axis=-1).mean(-1)
+
     def _apply(self, action: Tensor) -> None:
         target = action.double().numpy()
         if self.config.disturbance:
@@ -127,6 +136,8 @@ class Pusht(Env):
         self.tables.step(target.clip(0.0, SIDE))
         self._measure()
         np.maximum(self.largest, self.coverage, out=self.largest)
+        distance = self._distance()
+        self.nearer, self.distance = self.distance - distance, distance
 
     def _measure(self) -> None:
         self.coverage = coverages(self.tables.state[:, 4:], self.params["goal"].numpy())
@@ -148,6 +159,7 @@ class Pusht(Env):
         weights, coverage = self.config.reward, torch.from_numpy(self.coverage)
         terms = {
             "coverage": weights.coverage * (coverage / self.config.threshold).clamp_max(1.0),
+            "progress": torch.from_numpy(weights.progress / 100 * self.nearer),
             "step": torch.full_like(coverage, weights.step),
             "success": weights.success * self._terminated().double(),
         }
