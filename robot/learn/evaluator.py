@@ -20,6 +20,7 @@ from robot.core.errors import ConfigError
 from robot.core.paths import ROOT
 from robot.learn.execution import Execution
 from robot.learn.statistics import median, summary
+from robot.learn.video import Film
 from sim.env import Env
 
 
@@ -128,14 +129,19 @@ class Evaluator:
 
 
 class Recorder:
-    """Traces of the first episodes, one a world, for videos; an env that can be drawn offers `snapshot` and `scenery`."""
+    """Traces of the first episodes, one a world, for videos.
+
+    An env that can be drawn offers `snapshot` and `scenery`, what render.py draws from, or a `picture` of a world as it is.
+    """
 
     def __init__(self, env: Env, count: int) -> None:
         self.env: Any = env
         self.open: dict[int, list[Any]] = {}
         self.traces: list[Any] = []
-        if hasattr(env, "snapshot"):
+        self.pictured = hasattr(env, "picture")
+        if self.pictured or hasattr(env, "snapshot"):
             self.open = {i: [] for i in range(min(count, env.num_envs))}
+        if not self.pictured:
             self.scenery = {i: self.env.scenery(i) for i in self.open}
 
     def before(self, plan: Any) -> None:
@@ -143,6 +149,9 @@ class Recorder:
         from robot.learn.render import Step
 
         for i, steps in self.open.items():
+            if self.pictured:
+                steps.append(self.env.picture(i))
+                continue
             now = self.env.snapshot(i)
             place = lambda action, pose=now["pose"]: _world(action.double().numpy(), pose)  # noqa: E731
             candidates = None if plan.candidates is None else place(plan.candidates[i])
@@ -155,6 +164,10 @@ class Recorder:
 
         for i in [i for i in self.open if bool(info["done"][i])]:
             final = {name: float(value[i]) for name, value in info["final_info"].items()}
+            if self.pictured:
+                outcome = "success" if final["success"] else "timeout"
+                self.traces.append(Film(int(info["episode"][i]), outcome, self.env.interface.dt, self.open.pop(i)))
+                continue
             outcome = "collision" if final["collision"] else "success" if final["success"] else "timeout"
             steps = self.open.pop(i)
             self.traces.append(Trace(episode=int(info["episode"][i]), outcome=outcome, steps=steps, **self.scenery[i]))

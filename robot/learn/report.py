@@ -298,8 +298,9 @@ def _videos_section(page: Page) -> str:
     inner = f'<div class="videos">{"".join(figures)}</div>'
     if left:
         inner += _missing(f"Not embedded, since the page would grow too large: {', '.join(left)}.")
-    flights = any(result.env.startswith("quadrotor") for result in page.results)
-    note = "Flights in real time." if flights else "Seen from above, at four times the speed."
+    speeds = {"quadrotor": "Flights in real time.", "navigation": "Seen from above, at four times the speed."}
+    first = page.results[0].env.partition("_")[0] if page.results else ""
+    note = speeds.get(first, "At three times the speed.")
     return _section("videos", "Episodes", inner, note)
 
 

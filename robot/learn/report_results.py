@@ -40,6 +40,9 @@ class Measure:
 MEASURES = {
     "success": Measure("Success", "%", 100.0, 1, 1, True),
     "spl": Measure("SPL", "", 1.0, 3, 1, True),
+    "score": Measure("Score", "", 1.0, 3, 1),
+    "max_coverage": Measure("Coverage, largest", "", 1.0, 3, 1),
+    "final_coverage": Measure("Coverage, final", "", 1.0, 3, 1),
     "collision": Measure("Collision", "%", 100.0, 1, -1, True),
     "time": Measure("Time", "s", 1.0, 1),
     "time_to_collision_median": Measure("Time to collision, median", "s", 1.0, 1, 1),
@@ -47,7 +50,7 @@ MEASURES = {
     "path_length": Measure("Path", "m", 1.0, 1),
     "geodesic": Measure("Shortest path", "m", 1.0, 1),
 }
-MAIN = ("success", "spl", "collision", "time")
+MAIN = ("success", "score", "final_coverage", "spl", "collision", "time")
 """Columns of the first table, as far as an env has them."""
 REFERENCE = frozenset({"expert"})
 """Policies that know the whole scene: an upper bound, marked as such, never the best."""

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,16 @@ from numpy.typing import NDArray
 
 from robot.core.errors import DatasetError
 from robot.core.optional import require
+
+
+@dataclass
+class Film:
+    """Pictures (h, w, 3) of an episode, one a control period of `dt` seconds."""
+
+    episode: int
+    outcome: str
+    dt: float
+    pictures: list[NDArray[np.uint8]]
 
 
 def write_video(path: Path | str, pictures: Iterable[NDArray[np.uint8]], fps: int = 20) -> Path:
