@@ -73,6 +73,11 @@ class DiffusionPolicy(Generator):
             return {}
         return {"frames": torch.zeros(batch, self.config.history - 1, self.features.size), "begun": torch.zeros(batch, 1)}
 
+    def noise_shape(self) -> tuple[int, ...]:
+        """(chunk, A); (draws, chunk, A) for a stochastic diffusion."""
+        draws = self.generative.draws
+        return (self.chunk, self.action_size) if draws == 1 else (draws, self.chunk, self.action_size)
+
     def prepare(self, observation: Observation, memory: Memory) -> tuple[dict[str, Tensor], Memory]:
         """`condition` (B, history * C) and `anchor` (B, A); before an episode's start the first frame is repeated."""
         frame = self.features(observation)

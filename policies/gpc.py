@@ -29,7 +29,7 @@ class Operator(Enum):
 
 @dataclass
 class GpcConfig:
-    parents: list[Any]
+    parents: Any
     """Two or more generators, each a run folder, a policy's name, or a mapping (see policies/held.py)."""
     weights: list[float]
     """Weight of each parent, scaled to a sum of 1; only `convex` looks at them."""
@@ -47,18 +47,19 @@ class GpcConfig:
 
 class Gpc(Generator):
     def __init__(self, config: GpcConfig, interface: Interface | None = None, env: Any = None) -> None:
-        if len(config.parents) < 2 or len(config.weights) != len(config.parents):
+        given = config.parents if isinstance(config.parents, list) else [config.parents]
+        if len(given) < 2 or len(config.weights) != len(given):
             raise ConfigError(
-                f"policy: a composition needs two parents or more and a weight for each; there are {len(config.parents)} and "
+                f"policy: a composition needs a list of two parents or more and a weight for each; there are {len(given)} and "
                 f"{len(config.weights)}"
             )
         if min(config.weights) < 0 or sum(config.weights) <= 0 or config.steps < 1:
             raise ConfigError(f"policy.weights={config.weights} must not be negative nor all 0, steps={config.steps} at least 1")
-        if config.operator is not Operator.convex and len(config.parents) != 2:
-            raise ConfigError(f"policy.operator={config.operator.value} composes two parents, not {len(config.parents)}")
+        if config.operator is not Operator.convex and len(given) != 2:
+            raise ConfigError(f"policy.operator={config.operator.value} composes two parents, not {len(given)}")
         parents: list[Generator] = []
-        for k, given in enumerate(config.parents):
-            parents.append(hold(given, f"policy.parents[{k}]", interface, env))
+        for k, each in enumerate(given):
+            parents.append(hold(each, f"policy.parents[{k}]", interface, env))
             interface = parents[0].interface
         assert interface is not None
         super().__init__(interface)
@@ -123,7 +124,7 @@ class Gpc(Generator):
         said = []
         for parent, own in zip(self._all(), self._scenes(scene), strict=True):
             v = parent.velocity(x[:, : parent.chunk], t, own)
-            said.append(torch.cat([v, v.new_zeros(len(x), self.chunk - parent.chunk, self.action_size)], dim=1))
+            said.append(torch.cat([v, v.new_zeros(x.shape[0], self.chunk - parent.chunk, self.action_size)], dim=1))
         return torch.stack(said)
 
     def velocity(self, x: Tensor, t: Tensor, scene: Scene) -> Tensor:
@@ -134,7 +135,7 @@ class Gpc(Generator):
     def _weights(self, t: Tensor) -> Tensor:
         """(parents, N) at times t (N,)."""
         if self.config.levels is None:
-            return self.weights[:, None].expand(-1, len(t))
+            return self.weights[:, None].expand(-1, t.shape[0])
         table = torch.tensor(self.config.levels)
         nearest = (table[:, :1] - t[None]).abs().argmin(0)
         return table[nearest, 1:].T
@@ -150,11 +151,11 @@ class Gpc(Generator):
         return torch.linspace(1, 0, self.config.steps + 1)
 
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
-        x, density = noise, noise.new_zeros(len(self.parents), len(noise))
+        x, density = noise, noise.new_zeros(len(self.parents), noise.shape[0])
         times = self.times().tolist()
         direction = torch.where(noise > 0, 1.0, -1.0)  # as random as the noise, and nothing else to be passed in
         for now, then in itertools.pairwise(times):
-            t = torch.full((len(x),), now, dtype=x.dtype)
+            t = torch.full((x.shape[0],), now, dtype=x.dtype)
             said = self.voices(x, t, scene)
             if self.config.operator is Operator.convex:
                 x = x + (then - now) * self._mixed(said, self._weights(t))

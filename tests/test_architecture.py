@@ -39,7 +39,7 @@ KERNELS = {
 """Compiled loops over cells that are long or branch more than ten ways, since a call in them costs. The list only shrinks."""
 PRINTING = re.compile(r"robot/[^/]+\.py$|robot/examples/|/bench/")
 HIDDEN_RANDOMNESS = re.compile(
-    r"np\.random\.(?!default_rng|Generator|SeedSequence|PCG64|Philox)\w+\(|torch\.manual_seed|\brandom\.(?:seed|random|choice|randint|shuffle)\("
+    r"np\.random\.(?!default_rng|Generator|SeedSequence|PCG64|Philox|RandomState)\w+\(|torch\.manual_seed|\brandom\.(?:seed|random|choice|randint|shuffle)\("
 )
 """State that is not passed in. The trainer forks the generators of torch; that is named in ALLOWED_SEEDING."""
 ALLOWED_SEEDING = {"robot/learn/trainer.py", "robot/learn/evaluator.py"}

@@ -25,6 +25,9 @@ class Offline(Episodes):
 
     ALSO = ("action", "reward", "terminated")
 
+    def __init__(self, config: EpisodesConfig, env: Env) -> None:
+        super().__init__(config, env)
+
     def batch(self, step: int, policy: Any) -> Batch:
         if not self.columns:
             frames, last = self._prepare(policy)
@@ -151,7 +154,7 @@ class Replay:
         """Keep the trials beside the checkpoint, and let all worlds begin anew."""
         draft = self.folder / f"{self.FILE}.tmp"
         with draft.open("wb") as stream:
-            rows = {name: value[: self.size] for name, value in self.table.items()}
+            rows: dict[str, Any] = {name: value[: self.size] for name, value in self.table.items()}
             np.savez(stream, steps=self.steps, outcomes=np.array(self.outcomes[-100:]), **rows)
         os.replace(draft, self.folder / self.FILE)
         self.driver = None

@@ -1,7 +1,7 @@
 """The original `gym-pusht` package as an env of ours, so that one policy plays the same episodes in both."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,4 +51,4 @@ class PushtGym(Pusht):
         return GymTables(self.num_envs)
 
     def _measure(self) -> None:
-        self.coverage = self.tables.coverage.copy()
+        self.coverage = cast(GymTables, self.tables).coverage.copy()

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pymunk
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, njit, types  # pyright: ignore[reportPrivateImportUsage]
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from pymunk._chipmunk import ffi, lib
@@ -65,7 +65,7 @@ def _doubles(typing, address):
 @njit(cache=True, nogil=True)
 def address_doubles(address, count):
     """The memory at `address` as an array of doubles."""
-    return carray(_doubles(address), count)
+    return carray(_doubles(address), count)  # pyright: ignore[reportCallIssue]
 
 
 @njit(cache=True, nogil=True)
@@ -77,7 +77,7 @@ def advance(function, spaces, agents, blocks, rows, targets, substeps, out):
             for k in range(2):
                 acceleration = STIFFNESS * (targets[i, k] - agent[_P + k]) + DAMPING * (0.0 - agent[_V + k])
                 agent[_V + k] += acceleration * DT
-            call_step(function, spaces[i], DT)
+            call_step(function, spaces[i], DT)  # pyright: ignore[reportCallIssue]
         block = address_doubles(blocks[i], _WORDS)
         for k in range(4):
             out[i, k] = agent[_P + k]
@@ -98,7 +98,12 @@ class Tables:
         _check_layout()
 
     def place(
-        self, i: int, agent: Sequence[float], pose: Sequence[float], turn_last: bool = False, friction: float = 0.0
+        self,
+        i: int,
+        agent: Sequence[float] | Array,
+        pose: Sequence[float] | Array,
+        turn_last: bool = False,
+        friction: float = 0.0,
     ) -> None:
         """Lay table `i` anew, the agent (2,) at rest and the T at `pose` (3,), then take one substep as the original does.
 
@@ -122,8 +127,8 @@ class Tables:
 
     def step(self, targets: Array, substeps: int = SUBSTEPS) -> Array:
         """Move all tables, the agents driven towards `targets` (count, 2) [px]; returns `state`."""
-        targets = np.ascontiguousarray(targets, np.float64)
-        run = lambda rows: advance(self.function, *self.addresses, rows, targets, substeps, self.state)  # noqa: E731
+        targets, a = np.ascontiguousarray(targets, np.float64), self.addresses
+        run = lambda rows: advance(self.function, a[0], a[1], a[2], rows, targets, substeps, self.state)  # noqa: E731
         if self._pool is None:
             run(self._shares[0])
         else:

@@ -149,7 +149,7 @@ def _lay(function, space, agent, block, state):
     agent[_P], agent[_P + 1], agent[_V], agent[_V + 1] = -900.0, -900.0, 0.0, 0.0
     block[_P], block[_P + 1], block[_V], block[_V + 1], block[_A], block[_W] = 256.0, 256.0, 0.0, 0.0, 0.0, 0.0
     for _ in range(4):  # Chipmunk remembers contacts for three steps
-        call_step(function, space, DT)
+        call_step(function, space, DT)  # pyright: ignore[reportCallIssue]
     for k in range(4):
         agent[_P + k] = state[k]
     c, s = np.cos(state[6]), np.sin(state[6])
@@ -167,7 +167,7 @@ def simulate(function, space, agent_address, block_address, state, targets, coun
             for d in range(2):
                 pull = STIFFNESS * (targets[k, d] - agent[_P + d]) + DAMPING * (0.0 - agent[_V + d])
                 agent[_V + d] += pull * DT
-            call_step(function, space, DT)
+            call_step(function, space, DT)  # pyright: ignore[reportCallIssue]
         c, s = np.cos(block[_A]), np.sin(block[_A])
         final[0], final[1], final[2] = block[_P] + s * 45.0, block[_P + 1] - c * 45.0, block[_A]
         if coverage(final, goal) > threshold:
@@ -210,8 +210,6 @@ class Planner:
         """Targets (N, LONGEST, 2), their counts (N,) and costs (N,) of all pushes from `state` (7,) towards `goal` (3,)."""
         targets = np.zeros((self.trials, LONGEST, 2))
         counts, costs = np.zeros(self.trials, np.int64), np.zeros(self.trials)
-        tables = self.tables
-        tried(
-            tables.function, *tables.addresses, state, goal, self.threshold, self.points, self.step_cost, targets, counts, costs
-        )
+        tables, a = self.tables, self.tables.addresses
+        tried(tables.function, a[0], a[1], a[2], state, goal, self.threshold, self.points, self.step_cost, targets, counts, costs)
         return targets, counts, costs

@@ -15,7 +15,9 @@ from policies.policy import Policy
 from robot.core import paths
 from robot.core.config import build, locate
 from robot.core.errors import MissingExtraError
+from robot.data.episodes import DatasetWriter
 from robot.learn import checkpoint
+from robot.learn.collector import Collector
 from sim.env import Env
 
 SMALL = {
@@ -25,7 +27,7 @@ SMALL = {
         "fusion_queries": 8, "fusion_layers": 1, "fusion_hidden": 48, "rgb_frames": 2, "threads": 1, "size": 2,
         "generative": {"sample_steps": 2},
     },
-    "data": {"batch_size": 8, "round_plans": 3},
+    "data": {"batch_size": 8, "round_plans": 3, "episodes": 2, "warmup": 20},
 }  # fmt: skip
 """Smaller values for keys that a component may have; a key that is 0, that is switched off, stays so."""
 
@@ -68,8 +70,15 @@ def subject(policy_name: str, tmp_path_factory: pytest.TempPathFactory) -> Simpl
     torch.manual_seed(0)
     env = build(small(cfg.env, "env", num_envs=4), "env")
     node = small(cfg.policy, "policy")
+    source = small(cfg.data, "data")
     if OmegaConf.is_missing(node, "path"):
         node.path = _saved(policy_name, env, tmp_path_factory)
+    for key in ("base", "parents"):
+        if OmegaConf.is_missing(node, key):
+            held = _generator(env, tmp_path_factory)
+            node[key] = held if key == "base" else [held, held]
+    if "root" in source:
+        source.root = _demonstrated(env, tmp_path_factory)
     wraps = "policy" in inspect.signature(locate(node._target_)).parameters
     runtime = {"policy": _default(env)} if wraps else {}
     return SimpleNamespace(
@@ -77,7 +86,7 @@ def subject(policy_name: str, tmp_path_factory: pytest.TempPathFactory) -> Simpl
         node=node,
         wraps=wraps,
         policy=build(node, "policy", interface=env.interface, env=env, **runtime),
-        source=small(cfg.data, "data"),
+        source=source,
         observation=_observations(env),
     )
 
@@ -98,6 +107,24 @@ def _saved(policy_name: str, env: Env, factory: pytest.TempPathFactory) -> str:
     if not exported:
         pytest.skip(f"policy={policy_name} needs an exported policy in assets/pretrained; parity has a test of its own")
     return str(exported[0])
+
+
+def _generator(env: Env, factory: pytest.TempPathFactory) -> str:
+    """The run folder of a small generator, for what holds one."""
+    run, node = factory.mktemp("run"), small(composed("policy=diffusion_policy").policy, "policy")
+    policy = build(node, "policy", interface=env.interface)
+    OmegaConf.save(OmegaConf.create({"policy": node}), run / "config.yaml")
+    checkpoint.save(run, 1, policy, dict(policy.state_dict()), torch.optim.AdamW(policy.parameters()))
+    return str(run)
+
+
+def _demonstrated(env: Env, factory: pytest.TempPathFactory) -> str:
+    """Two demonstrations in `env`."""
+    expert = build(composed("policy=pusht_expert").policy, "policy", env=env)
+    root = factory.mktemp("data") / "demonstrations"
+    with DatasetWriter(root, env.interface, {"task": "pusht"}, 100) as writer:
+        Collector(env, expert).run(writer, 2, 0)
+    return str(root)
 
 
 @pytest.fixture
