@@ -43,6 +43,8 @@ class DiffusionPolicyConfig:
 
 
 class DiffusionPolicy(Generator):
+    offset: Tensor
+
     def __init__(self, config: DiffusionPolicyConfig, interface: Interface) -> None:
         super().__init__(interface)
         self.config, self.chunk, self.execute = config, config.chunk, config.execute

@@ -46,6 +46,8 @@ class GpcConfig:
 
 
 class Gpc(Generator):
+    weights: Tensor
+
     def __init__(self, config: GpcConfig, interface: Interface | None = None, env: Any = None) -> None:
         given = config.parents if isinstance(config.parents, list) else [config.parents]
         if len(given) < 2 or len(config.weights) != len(given):

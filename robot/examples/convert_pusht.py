@@ -4,6 +4,7 @@
 `pusht_cchi_v7_replay.zarr`, https://diffusion-policy.cs.columbia.edu/data/training/pusht.zip).
 """
 
+import importlib
 import json
 import sys
 import zlib
@@ -35,9 +36,7 @@ def _zarr(folder: Path) -> np.ndarray:
     files = sorted((f for f in folder.iterdir() if not f.name.startswith(".")), key=lambda f: int(f.name.split(".")[0]))
     kind = (about["compressor"] or {}).get("id")
     if kind == "blosc":
-        from numcodecs import Blosc
-
-        unpack = Blosc().decode
+        unpack = importlib.import_module("numcodecs").Blosc().decode
     else:
         unpack = zlib.decompress if kind == "zlib" else bytes
     rows = [np.frombuffer(unpack(f.read_bytes()), about["dtype"]).reshape(about["chunks"]) for f in files]
@@ -45,7 +44,10 @@ def _zarr(folder: Path) -> np.ndarray:
 
 
 def main(arguments: list[str]) -> None:
-    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if not arguments:
+        print(__doc__)
+        return
+    given = {name: value for name, _, value in (argument.partition("=") for argument in arguments)}
     if set(given) != {"source", "output"}:
         raise DatasetError("usage: python -m robot.examples.convert_pusht source=<npz or zarr folder> output=<folder>")
     data = read(Path(given["source"]).expanduser())
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> None:
             tables.place(0, states[0, :2], states[0, 2:])
             velocity = [tables.state[0, 2:4].copy()]  # not recorded: replayed, and exact to 1e-4 px
             velocity += [tables.step(action[None])[0, 2:4].copy() for action in actions[:-1]]
-            goal = np.tile(np.float32([256, 256, np.pi / 4]), (end - first, 1))
+            goal = np.tile([256, 256, np.pi / 4], (end - first, 1))
             columns = {"agent": states[:, :2], "agent_velocity": np.stack(velocity), "block": states[:, 2:], "goal": goal}
             arrays = {f"observation.{name}": value.astype(np.float32) for name, value in columns.items()}
             arrays |= {"action": actions.astype(np.float32), "reward": np.zeros(end - first, np.float32)}

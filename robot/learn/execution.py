@@ -30,11 +30,12 @@ class Execution:
 
     plan: Plan
     inputs: dict[str, Tensor]
+    memory: dict[str, Tensor]
 
     def __init__(self, policy: Any, env: Env, seed: int) -> None:
         self.policy, self.env, self.seed = policy, env, seed & 0xFFFFFFFF
-        self._shape = tuple(getattr(policy, "noise_shape", tuple)())
-        self.memory: dict[str, Tensor] = policy.initial_memory(env.num_envs)
+        self._shape: tuple[int, ...] = tuple(getattr(policy, "noise_shape", tuple)())
+        self.memory = policy.initial_memory(env.num_envs)
         self._used = torch.zeros(env.num_envs, dtype=torch.int64)
         self.fresh = torch.ones(env.num_envs, dtype=torch.bool)
         self._staged = isinstance(policy, Policy) and type(policy).plan is Policy.plan
@@ -92,13 +93,18 @@ class Execution:
             return
         wanted = due[rows]
         rows = rows[wanted]
-        put = lambda old, new: None if old is None else old.index_copy(0, rows, new[wanted])  # noqa: E731
         old = self.plan
+
+        def put(into: Tensor, new: Tensor) -> Tensor:
+            return into.index_copy(0, rows, new[wanted])
+
         self.memory = {name: put(self.memory[name], value) for name, value in plan.memory.items()}
         aside = {name: put(old.aside[name], value) for name, value in getattr(plan, "aside", {}).items()}
-        self.plan = Plan(
-            put(old.actions, plan.actions), self.memory, put(old.candidates, plan.candidates), put(old.values, plan.values), aside
+        candidates, values = (
+            None if a is None or b is None else put(a, b)
+            for a, b in ((old.candidates, plan.candidates), (old.values, plan.values))
         )
+        self.plan = Plan(put(old.actions, plan.actions), self.memory, candidates, values, aside)
 
     def _noise(self, due: Tensor, rows: Tensor) -> Tensor | None:
         """Standard normal (len(rows), *noise_shape), zeros where no plan is due; None for who needs none."""

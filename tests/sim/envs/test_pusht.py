@@ -1,7 +1,9 @@
 """PushT against Chipmunk's own interface, recorded people, and geometry done another way."""
 
+import json
 import math
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from robot.core.config import build
-from robot.core.errors import ConfigError
+from robot.core.errors import ConfigError, TillerError
 from sim import gym
 from sim.pusht.geometry import AREA, BAR, OUTLINE, STEM, coverage, placed
 from sim.pusht.physics import DT, SUBSTEPS, Tables
@@ -139,6 +141,48 @@ def test_disturbance_moves_the_agent_and_no_record_shows_it():
 def test_wrong_keys_are_refused_in_words(keys, words):
     with pytest.raises(ConfigError, match=words):
         make(**keys)
+
+
+@pytest.mark.parametrize("store", ["npz", "zarr"])
+def test_demonstrations_of_people_become_a_dataset(tmp_path, store, capsys):
+    from robot.data.episodes import EpisodeDataset
+    from robot.examples.convert_pusht import main
+
+    actions = np.array([[200.0, 220.0]] * 6 + [[320.0, 300.0]] * 4)
+    tables = Tables(1)
+    states = []
+    for first, last in ((0, 6), (6, 10)):
+        tables.place(0, (150.0, 150.0), (256.0, 256.0, 0.5))
+        for action in actions[first:last]:
+            states.append([*tables.state[0, :2], *tables.state[0, 4:]])
+            tables.step(action[None])
+    arrays = {"state": np.array(states, np.float32), "action": actions.astype(np.float32), "episode_ends": np.array([6, 10])}
+    source = tmp_path / f"people.{store}"
+    if store == "npz":
+        np.savez(source, **arrays)
+    else:
+        for name, value in arrays.items():
+            folder = source / ("meta" if name == "episode_ends" else "data") / name
+            folder.mkdir(parents=True)
+            chunks = [4, *value.shape[1:]]
+            about = {"dtype": value.dtype.str, "shape": list(value.shape), "chunks": chunks, "compressor": {"id": "zlib"}}
+            (folder / ".zarray").write_text(json.dumps(about))
+            for k in range(-(-len(value) // 4)):
+                part = np.zeros(chunks, value.dtype)
+                part[: len(value[4 * k : 4 * k + 4])] = value[4 * k : 4 * k + 4]
+                (folder / ".".join([str(k)] + ["0"] * (value.ndim - 1))).write_bytes(zlib.compress(part.tobytes()))
+    main([f"source={source}", f"output={tmp_path / 'out'}"])
+    assert "2 episodes, 10 frames" in capsys.readouterr().out
+    dataset = EpisodeDataset(tmp_path / "out")
+    assert dataset.lengths.tolist() == [6, 4]
+    episode = dataset.episode(0)
+    np.testing.assert_array_equal(episode.observation["block"], arrays["state"][:6, 2:])
+    np.testing.assert_array_equal(episode.arrays["action"], arrays["action"][:6])
+    speed = np.linalg.norm(episode.observation["agent_velocity"], axis=1)
+    assert speed[0] == 0
+    assert speed[1] > 10
+    with pytest.raises(TillerError, match="no store"):
+        main([f"source={tmp_path / 'nothing.npz'}", f"output={tmp_path / 'x'}"])
 
 
 DATA = Path(os.environ.get("TILLER_PUSHT", "data/pusht_cchi_v7_lowdim.npz"))
