@@ -105,3 +105,11 @@ def test_every_config_field_says_what_it_means() -> None:
 def test_no_yaml_is_empty_or_orphaned() -> None:
     files = [Path(file) for file in paths.CONFIGS.rglob("*.yaml")]
     assert [file.name for file in files if not file.read_text().strip()] == []
+
+
+@pytest.mark.parametrize("policy", ["raptor", "raptor_small"])
+def test_what_flies_any_vehicle_is_evaluated_on_vehicles_of_no_fleet(policy: str) -> None:
+    with initialize_config_dir(str(paths.CONFIGS), version_base=None):
+        cfg = compose("train", [f"policy={policy}"])
+    assert cfg.env.fleet > 0
+    assert OmegaConf.merge(cfg.env, cfg.test).fleet == 0
