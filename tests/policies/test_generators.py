@@ -11,6 +11,7 @@ from policies.expo import Expo, ExpoConfig
 from policies.generative import GenerativeConfig, Kind, Times
 from policies.gpc import Gpc, GpcConfig, Operator
 from policies.held import hold
+from policies.one_step import OneStep, OneStepConfig
 from policies.vgps import Method, Vgps, VgpsConfig
 from robot.core.config import build
 from robot.core.errors import ConfigError, InterfaceError, NotSupportedError
@@ -157,6 +158,26 @@ def test_more_candidates_are_no_worse(base):
         rewards.append(float(-((actions - wanted(point)[:, None]) ** 2).mean()))
     assert rewards[0] < rewards[1] < rewards[2]
     assert rewards[3] > rewards[2] - 0.05
+
+
+def test_one_step_learns_where_each_noise_ends(tmp_path):
+    torch.manual_seed(4)
+    teacher = generator()
+    torch.nn.init.normal_(teacher.denoiser.last.weight, std=0.2)
+    base = saved(tmp_path / "teacher", teacher)
+    student = OneStep(OneStepConfig(base, {**MLP, "width": 96, "blocks": 2}), TOY)
+    optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], 3e-3)
+    losses = []
+    for _ in range(250):
+        loss = student.train().loss({"condition": torch.randn(128, 2), "anchor": torch.zeros(128, 2)})["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.1 * losses[0]
+    noise, point = torch.randn(256, 4, 2), {"point": torch.randn(256, 2)}
+    gap = (student.eval().plan(point, {}, noise).actions - student.base.plan(point, {}, noise).actions).square().mean()
+    assert float(gap) < 0.1
 
 
 # What is exact
