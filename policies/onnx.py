@@ -93,7 +93,10 @@ def strip(file: Path) -> None:
 
 
 def parity(policy: Policy, file: Path, batch: int = 3, seed: int = 0) -> float:
-    """Largest difference between torch and onnxruntime over actions, candidates, values and memory, two steps in a row."""
+    """Largest difference between torch and onnxruntime over actions, candidates, values and memory, two steps in a row.
+
+    Numbers above 1 count relative to their size, since actions may be hundreds of pixels.
+    """
     generator = torch.Generator().manual_seed(seed)
     runtime = OnnxPolicy(OnnxConfig(str(file), 0))
     worst, memory, other = 0.0, policy.initial_memory(batch), runtime.initial_memory(batch)
@@ -104,7 +107,8 @@ def parity(policy: Policy, file: Path, batch: int = 3, seed: int = 0) -> float:
             a, b = policy.plan(observation, memory, noise), runtime.plan(observation, other, noise)
         pairs = [(a.actions, b.actions), (a.candidates, b.candidates), (a.values, b.values)]
         pairs += [(a.memory[k], b.memory[k]) for k in a.memory]
-        worst = max(worst, *(float((x - y).abs().max()) for x, y in pairs if x is not None and y is not None))
+        gaps = [((x - y).abs() / x.abs().clamp_min(1.0)).max() for x, y in pairs if x is not None and y is not None]
+        worst = max(worst, *map(float, gaps))
         memory, other = a.memory, b.memory
     return worst
 

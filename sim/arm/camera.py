@@ -10,9 +10,9 @@ from sim.arm.model import mujoco
 Array = NDArray[np.float64]
 EYE = (1.15, -0.5, 0.68)
 """Where the camera stands, frame w [m]: in front of the arm, to its right, above."""
-AIM = (0.42, 0.0, 0.12)
+AIM = (0.37, 0.0, 0.17)
 """What it looks at, frame w [m]."""
-FIELD = 0.8
+FIELD = 0.76
 """Angle that a picture is wide and high [rad]."""
 FAR = 3.0
 """Depth beyond this reads 0 [m]."""
@@ -38,7 +38,7 @@ class Camera:
         return np.where((distance >= 0) & (distance <= FAR), distance, 0.0).astype(np.float32).reshape(self.side, self.side)
 
     def picture(self, model: Any, data: Any, marks: Array) -> NDArray[np.uint8]:
-        """A shaded picture (side, side, 3) with shadows; discs of 1 cm are painted on what lies at `marks` (K, 3), frame w [m]."""
+        """A shaded picture (side, side, 3) with shadows; what lies within 1 cm of `marks` (K, 3), frame w [m], is green."""
         eye = np.array(EYE)
         hit, distance, normal = _cast(model, data, eye, self.rays)
         seen = hit >= 0

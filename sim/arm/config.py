@@ -169,7 +169,7 @@ def check(config: ArmConfig) -> None:
     steps = config.dt / config.timestep if config.timestep > 0 else 0.0
     if config.timestep <= 0 or round(steps) < 1 or abs(steps - round(steps)) > 1e-6 or round(steps) % SEGMENTS:
         raise ConfigError(
-            f"env.dt={config.dt} must be a multiple of {SEGMENTS} physics steps of env.timestep={config.timestep} s; it has {steps:g}"
+            f"env.dt={config.dt} has {steps:g} physics steps of env.timestep={config.timestep} s; multiples of {SEGMENTS} will do"
         )
     if config.time_limit < config.dt or config.hold < 0 or config.height <= 0:
         raise ConfigError(
@@ -193,20 +193,22 @@ def _check_object(it: ObjectConfig) -> None:
             raise ConfigError(f"env.object.{name}={getattr(it, name)} must be positive")
     if it.width * it.scale[1] > OPENING - CLEARANCE:
         raise ConfigError(
-            f"env.object: width={it.width} times scale={it.scale[1]} m does not fit into the gripper; {OPENING - CLEARANCE:g} m does"
+            f"env.object: width={it.width} times scale={it.scale[1]} is too wide for the gripper; {OPENING - CLEARANCE:g} m fits"
         )
     if it.yaw < 0:
         raise ConfigError(f"env.object.yaw={it.yaw} must not be negative")
 
 
 def _check_workspace(config: ArmConfig) -> None:
-    space, place = config.workspace, {"object": config.object}
+    space = config.workspace
     for name in ("low", "high", "start"):
         if len(getattr(space, name)) != 3 or not np.isfinite(getattr(space, name)).all():
             raise ConfigError(f"env.workspace.{name}={getattr(space, name)}: three finite numbers are needed, x, y, z")
     low, high, start = (np.array(values) for values in (space.low, space.high, space.start))
     if not (low < high).all() or low[2] < TIP:
-        raise ConfigError(f"env.workspace: low={space.low} must be below high={space.high}, and its z at least {TIP} m, the fingers' tips")
+        raise ConfigError(
+            f"env.workspace: low={space.low} must be below high={space.high}, and its z at least {TIP} m, the length of the tips"
+        )
     if min(space.yaw, space.speed, space.turn) <= 0 or space.yaw > np.pi or space.spread < 0:
         raise ConfigError(
             f"env.workspace: yaw={space.yaw} must be above 0 and at most pi, speed={space.speed} and turn={space.turn} positive, "
@@ -214,17 +216,22 @@ def _check_workspace(config: ArmConfig) -> None:
         )
     if (start - space.spread < low).any() or (start + space.spread > high).any():
         raise ConfigError(f"env.workspace.start={space.start} ± {space.spread} leaves the workspace {space.low} to {space.high}")
+    _check_places(config)
+
+
+def _check_places(config: ArmConfig) -> None:
+    """Object and bin must stand in the workspace, and the object must fit into the bin."""
+    places: dict[str, ObjectConfig | BinConfig] = {"object": config.object}
     if config.task is Task.can:
+        places["bin"] = config.bin
         if config.bin.side < config.object.width * config.object.scale[1] + CLEARANCE:
             raise ConfigError(f"env.bin.side={config.bin.side} m is narrower than the can")
-        place["bin"] = config.bin
-    for name, area in place.items():
-        for axis, values in enumerate((area.x, area.y)):
-            _range(f"env.{name}.{'xy'[axis]}", values)
-            if values[0] < low[axis] or values[1] > high[axis]:
-                raise ConfigError(
-                    f"env.{name}.{'xy'[axis]}={values} leaves the workspace, which goes from {low[axis]:g} to {high[axis]:g} m there"
-                )
+    for name, place in places.items():
+        for axis, values in enumerate((place.x, place.y)):
+            key, low, high = f"env.{name}.{'xy'[axis]}", config.workspace.low[axis], config.workspace.high[axis]
+            _range(key, values)
+            if values[0] < low or values[1] > high:
+                raise ConfigError(f"{key}={values} leaves the workspace, which goes from {low:g} to {high:g} m there")
 
 
 def _check_reach(config: ArmConfig) -> None:
@@ -238,8 +245,8 @@ def _check_reach(config: ArmConfig) -> None:
             at, _ = reach.forward(reach.solve(start, np.array(corner), yaw, 100))
             if np.linalg.norm(at - corner) > 0.005:
                 raise ConfigError(
-                    f"env.workspace: the arm does not reach its corner {tuple(float(v) for v in corner)} with heading {yaw:.2f} rad; "
-                    "make the workspace smaller or env.links longer"
+                    f"env.workspace: the arm does not reach the corner {tuple(float(v) for v in corner)} with heading {yaw:.2f}"
+                    " rad; make the workspace smaller or env.links longer"
                 )
 
 

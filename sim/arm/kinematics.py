@@ -43,7 +43,7 @@ class Reach:
         return self.data.site_xpos[self.site].copy(), self.data.site_xmat[self.site].reshape(3, 3).copy()
 
     def solve(self, q: Array, position: Array, yaw: float, steps: int) -> Array:
-        """Angles (n,) that bring the hand to `position` (3,) [m], pointing down, its heading `yaw` [rad]; from `q`, in `steps` at most."""
+        """Angles (n,) that bring the hand, pointing down, to `position` (3,) [m] and heading `yaw` [rad], searched from `q`."""
         q, wanted = q.copy(), pointing_down(yaw)
         for _ in range(steps):
             at, rotation = self.forward(q)
@@ -72,7 +72,8 @@ def _turn(now: Array, wanted: Array) -> Array:
 
     Beyond 90 degrees it is stretched to unit length, so that a half turn does not take forever.
     """
-    vector = 0.5 * np.cross(now.T, wanted.T).sum(0)
-    if np.trace(now.T @ wanted) < 1.0:
+    e = wanted @ now.T
+    vector = 0.5 * np.array([e[2, 1] - e[1, 2], e[0, 2] - e[2, 0], e[1, 0] - e[0, 1]])
+    if np.trace(e) < 1.0:
         vector = vector / max(float(np.linalg.norm(vector)), 1e-6)
     return vector

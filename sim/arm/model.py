@@ -1,20 +1,21 @@
 """The table-top world as MJCF, written from numbers: an arm with a two-finger gripper, a table, an object and a bin.
 
-Frame w stands on the table below the arm's first axis: x away from the arm, z up, z = 0 the table's top. At zero angles the arm stands
-straight up, every link's frame is parallel to w, and the axes are
+Frame w stands on the table below the arm's first axis: x away from the arm, z up, z = 0 the table's top. At zero angles the arm
+stands straight up, every link's frame is parallel to w, and the axes are
 
     1 z  turn             at the foot                  5 z  forearm roll   in the forearm's middle line
     2 y  shoulder         `base` above it              6 y  wrist          `forearm` above the elbow, back in line with the foot
     3 z  upper arm roll   (7 joints only)              7 z  hand roll      `wrist` behind it
     4 y  elbow            `upper` above and `elbow` before the shoulder
 
-The point `hand`, between the pads of the fingers, is `hand` above the wrist. Positive angles of y axes bend the arm forward; it points
-its hand down where those of 2, 4 and 6 sum to pi with the rolls at zero. The pads close along the hand's y axis.
+The point `hand`, between the pads of the fingers, is `hand` above the wrist. Positive angles of y axes bend the arm forward; its
+hand points down where those of 2, 4 and 6 sum to pi with the rolls at zero. The pads close along the hand's y axis.
 
-Masses and inertias are those of the solids drawn here, of the density `density`: motors, gears and shells with air between. The seven
-links and the hand at 1100 kg/m3 weigh 19 kg, what arms of this size do. Every joint adds the rotor's inertia through its gear. Servos follow
-from that: a joint that feels the inertia I (the diagonal of the mass matrix, in the posture in which the hand points down half-way out)
-gets the stiffness I w^2 and the damping 2 I w, critical, with the one natural frequency w of SERVO. Arm and hand carry their own weight.
+Masses and inertias are those of the solids drawn here, of the density `density`: motors, gears and shells with air between. The
+links and the hand at 1100 kg/m3 weigh 19 kg, what arms of this size do. Every joint adds the rotor's inertia through its gear.
+
+Servos follow from that: a joint that feels the inertia I (the diagonal of the mass matrix in the posture BENT) gets the stiffness
+I w^2 and the damping 2 I w, critical, with the one natural frequency w of SERVO. Arm and hand carry their own weight (gravcomp).
 """
 
 import copy
@@ -52,7 +53,7 @@ SERVO = 40.0
 OPENING = 0.08
 """Largest distance of the pads [m]."""
 GRIP = 20.0
-"""Largest force of each finger [N]."""
+"""Largest force of each finger [N]; its servo gives it at 2 cm from its set point."""
 PAD = (0.010, 0.006, 0.035)
 """Half sizes of a finger [m]; it ends 10 mm beyond the point `hand`, a third of its length."""
 TIP = 0.010
@@ -109,7 +110,9 @@ class Thing:
     def half(self) -> NDArray[np.float64]:
         """Sizes as a MuJoCo geom has them (3,)."""
         cylinder = self.shape is Shape.cylinder
-        return np.array([self.width / 2, self.height / 2, 0.0]) if cylinder else np.array([self.width, self.width, self.height]) / 2
+        return (
+            np.array([self.width / 2, self.height / 2, 0.0]) if cylinder else np.array([self.width, self.width, self.height]) / 2
+        )
 
     def depth(self, up: NDArray[np.float64]) -> float:
         """How far the lowest point lies below the centre [m]; `up` (3,) is frame w's z axis in the thing's frame."""
@@ -243,8 +246,9 @@ def _fingers(hand: float) -> str:
 def _object(thing: Thing) -> str:
     """Its friction and softness rule in all its contacts; a rolling can comes to rest by rolling friction of a millimetre."""
     condim = 6 if thing.shape is Shape.cylinder else 4
-    contact = f'contype="2" conaffinity="4" priority="1" condim="{condim}" friction="0.8 0.01 0.001" solref="0.008 1" solimp="0.98 0.99 0.001"'
-    geom = f'<geom name="object" type="{thing.shape.value}" size="{_text(thing.half())}" {contact} rgba="0.85 0.25 0.2 1"/>'
+    contact = f'contype="2" conaffinity="4" priority="1" condim="{condim}" friction="0.8 0.01 0.001"'
+    firm = 'solref="0.008 1" solimp="0.98 0.99 0.001" rgba="0.85 0.25 0.2 1"'
+    geom = f'<geom name="object" type="{thing.shape.value}" size="{_text(thing.half())}" {contact} {firm}/>'
     return f'<body name="object" pos="0.5 0 {thing.height / 2}"><freejoint name="object"/>{geom}</body>'
 
 
@@ -257,7 +261,8 @@ def _bin(side: float) -> str:
     walls = ""
     for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         size = (thick if x else reach + thick, thick if y else reach + thick, high)
-        walls += f'<geom class="solid" type="box" size="{_text(size)}" pos="{_text((x * reach, y * reach, high))}" rgba="0.3 0.5 0.7 1"/>'
+        place = (x * reach, y * reach, high)
+        walls += f'<geom class="solid" type="box" size="{_text(size)}" pos="{_text(place)}" rgba="0.3 0.5 0.7 1"/>'
     return f'<body name="bin" mocap="true">{walls}</body>'
 
 

@@ -1,9 +1,9 @@
-"""A table, an arm and one object, in MuJoCo: `lift` it, or put a `can` into a bin, after the tasks of robomimic (Mandlekar et al., 2021).
+"""A table, an arm and one object in MuJoCo: `lift` it, or put a `can` into a bin, as in robomimic (Mandlekar et al., 2021).
 
-The action is where the hand shall be, as in the absolute actions of robomimic and Diffusion Policy: x, y, z, yaw of a hand that points
-down, and the opening of the gripper, each from -1 to 1. Element k stands for low[k] + (action[k] + 1) / 2 (high[k] - low[k]), where
-low and high are those of the workspace, of the yaw (±workspace.yaw) and of the gripper, 0 (closed) to 0.08 m. A set point goes there at
-the workspace's speeds, inverse kinematics makes it joint angles, and the joints' servos follow (sim/arm).
+The action is where the hand shall be, as in the absolute actions of robomimic and Diffusion Policy: x, y, z, yaw of a hand that
+points down, and the opening of the gripper, each from -1 to 1. Element k means low[k] + (action[k] + 1) / 2 (high[k] - low[k])
+with low and high those of the workspace, of the yaw (±workspace.yaw) and of the gripper, 0 (closed) to 0.08 m. A set point goes
+there at the workspace's speeds, inverse kinematics makes it joint angles, and the joints' servos follow (sim/arm).
 
 Frame w stands on the table below the arm's first axis: x away from the arm, y to its left, z up from the table's top.
 """
@@ -19,7 +19,19 @@ from torch import Tensor
 from robot.core.errors import ConfigError
 from robot.core.rotation import wrap
 from sim.arm.camera import Camera
-from sim.arm.config import DEPTH_SIDE, ArmConfig, Reward, Task, bounds, check, clear_of_bin, interface, thing
+from sim.arm.config import (
+    DEPTH_SIDE,
+    ArmConfig,
+    BinConfig,
+    ObjectConfig,
+    Reward,
+    Task,
+    bounds,
+    check,
+    clear_of_bin,
+    interface,
+    thing,
+)
 from sim.arm.kinematics import Reach
 from sim.arm.model import FALLEN, OPENING, TIP, bent, compiled
 from sim.arm.world import World
@@ -30,7 +42,7 @@ LEAD = 0.04
 JOINT_SPEED = 2.6
 """Fastest motion of a joint's set point [rad/s], of an arm of this size."""
 FINGER_SPEED = 0.2
-"""Fastest change of the opening's set point [m/s]."""
+"""The gripper's set point is at most so far from where it is in a control period [m/s]: at 2 cm its servo gives all its force."""
 SEARCH = 12
 """Steps of inverse kinematics in a control period; they begin at the last answer, so two or three are the rule."""
 STILL = 0.05
@@ -46,8 +58,9 @@ TRIES = 100
 class Arm(Env):
     """See the module. `worlds` holds the physics; `params` hold from an episode's start on, each (B, …):
 
-    object_mass [kg], object_friction [1], object_scale [1], times the nominal size: each drawn where its range is one, otherwise kept, so
-    that a randomiser may set it; target (B, 3) [m], for lift where the object's centre is to be lifted to, for can the bin's middle.
+    object_mass [kg], object_friction, object_scale (of the nominal size): drawn where its range in `config.object` is one, and
+    otherwise kept, so that a randomiser may set it;
+    target (B, 3) [m], frame w: for lift where the object's centre is to be lifted to, for can the middle of the bin on the table.
     """
 
     def __init__(self, config: ArmConfig) -> None:
@@ -68,7 +81,11 @@ class Arm(Env):
         ranges = config.object
         self.params = {
             name: torch.full((n,), float(np.mean(values)), dtype=torch.float64)
-            for name, values in (("object_mass", ranges.mass), ("object_friction", ranges.friction), ("object_scale", ranges.scale))
+            for name, values in (
+                ("object_mass", ranges.mass),
+                ("object_friction", ranges.friction),
+                ("object_scale", ranges.scale),
+            )
         } | {"target": torch.zeros(n, 3, dtype=torch.float64)}
         self.set_point = np.zeros((n, 4))
         """Where the hand is being led: x, y, z [m], yaw [rad], (B, 4)."""
@@ -102,16 +119,16 @@ class Arm(Env):
         config, world, reach = self.config, self.worlds[i], self._reaches[0]
         space, it = config.workspace, config.object
         hand = np.array(space.start) + space.spread * rng.uniform(-1, 1, 3)
-        target = np.array([rng.uniform(*config.bin.x), rng.uniform(*config.bin.y), 0.0])
+        target = np.array([*_within(rng, config.bin), 0.0])
         yaw = it.yaw * rng.uniform(-1, 1)
         for _ in range(TRIES):
-            place = np.array([rng.uniform(*it.x), rng.uniform(*it.y), world.thing.height / 2])
+            place = np.array([*_within(rng, it), world.thing.height / 2])
             if config.task is Task.lift or clear_of_bin(config, place[:2], target[:2]):
                 break
         else:
             raise ConfigError("env.object and env.bin: the bin leaves the object no place; move their ranges of x or y apart")
         if config.task is Task.lift:
-            target = place + (0.0, 0.0, config.height)
+            target = place + np.array([0.0, 0.0, config.height])
         self.params["target"][i] = torch.from_numpy(target)
         world.reset(reach.solve(reach.rest, hand, 0.0, 100), OPENING, place, yaw, target)
         self.set_point[i] = *hand, 0.0
@@ -133,7 +150,8 @@ class Arm(Env):
 
     def _advance(self, worlds: np.ndarray, reach: Reach, targets: np.ndarray) -> None:
         config = self.config
-        count, most = round(config.dt / config.timestep), JOINT_SPEED * config.dt
+        count = round(config.dt / config.timestep)
+        most, fingers = JOINT_SPEED * config.dt, FINGER_SPEED * config.dt
         for i in worlds:
             world, point = self.worlds[i], self.set_point[i]
             self._lead(point, targets[i], world.hand[0])
@@ -141,8 +159,7 @@ class Arm(Env):
             after = np.empty_like(before)
             angles = reach.solve(before[:-1], point[:3], float(point[3]), SEARCH)
             after[:-1] = before[:-1] + (angles - before[:-1]).clip(-most, most)
-            fingers = FINGER_SPEED * config.dt
-            after[-1] = before[-1] + np.clip(targets[i, 4] - before[-1], -fingers, fingers)
+            after[-1] = world.opening + np.clip(targets[i, 4] - world.opening, -fingers, fingers)
             world.step(after, count)
 
     def _lead(self, point: np.ndarray, target: np.ndarray, hand: np.ndarray) -> None:
@@ -166,7 +183,7 @@ class Arm(Env):
             self._count[i] = self._count[i] + 1 if done and not world.lost else 0
             self._most[i] = max(self._most[i], bottom)
             self._dropped[i] |= self._carried[i] and not world.touched
-            self._carried[i] = held and bottom > LIFTED
+            self._carried[i] = (held or self._carried[i]) and world.touched and bottom > LIFTED
             potential = self._potentials(i)
             self._gained[i], self._potential[i] = potential - self._potential[i], potential
 
@@ -183,7 +200,7 @@ class Arm(Env):
         reach = 1 - np.tanh(10 * np.linalg.norm(world.hand[0] - place))
         if self.config.task is Task.lift:
             return np.array([reach, world.held, np.clip(world.bottom / self.config.height, 0.0, 1.0)])
-        goal = self.params["target"][i].numpy() + (0.0, 0.0, world.thing.height / 2)
+        goal = self.params["target"][i].numpy() + np.array([0.0, 0.0, world.thing.height / 2])
         return np.array([reach, world.held or self._in_bin(i), 1 - np.tanh(5 * np.linalg.norm(place - goal))])
 
     def _observe(self) -> Observation:
@@ -217,8 +234,8 @@ class Arm(Env):
         return torch.from_numpy(self._success() | np.array([world.lost or world.bottom < FALLEN for world in self.worlds]))
 
     def metrics(self) -> dict[str, Tensor]:
-        """Success; time [s]; the greatest height of the object's lowest point, and the final distance of its centre from the target [m];
-        whether it was dropped."""
+        """Success; time [s]; the greatest height of the object's lowest point [m]; the final distance of its centre from where it
+        is to be [m]; whether it was dropped."""
         target = self.params["target"].numpy().copy()
         if self.config.task is Task.can:
             target[:, 2] = [world.thing.height / 2 for world in self.worlds]
@@ -238,3 +255,8 @@ class Arm(Env):
         camera = self._films.setdefault(size, Camera(size))
         it = self.worlds[world]
         return camera.picture(it.model, it.data, self.params["target"][world : world + 1].numpy())
+
+
+def _within(rng: np.random.Generator, area: ObjectConfig | BinConfig) -> tuple[float, float]:
+    """x and y [m], uniform in an area."""
+    return rng.uniform(area.x[0], area.x[1]), rng.uniform(area.y[0], area.y[1])

@@ -51,8 +51,12 @@ CAN_GRASP = 0.02
 """A standing can is grasped so much above its centre [m], so that the palm does not touch its lid."""
 GONE = 0.06
 """After the release the hand rises by this [m]."""
-WAIT = 5
-"""Periods that the fingers get to close and to open."""
+FREE = 0.005
+"""Fingers that are nearer than this to fully open have let go [m]."""
+STOPPED = 0.001
+"""Fingers that close by less than this in a control period have met the object [m]."""
+WAIT = 12
+"""Periods after which a phase that did not come to its end is left."""
 STANDING = 0.85
 """Cosine of the tilt up to which a can stands."""
 
@@ -73,9 +77,9 @@ class ArmExpertConfig:
     style: Style
     """direct: low over the table, nearest faces. high: wide arcs, the other pair of faces. Two demonstrators of one task."""
     speed: float
-    """Of the hand [m/s]; at most that of the env's workspace has an effect."""
+    """A target is at most as far from the hand as this makes in a control period [m/s]; the hand moves at two thirds of it."""
     turn: float
-    """Of its heading [rad/s]."""
+    """The same for its heading [rad/s]."""
     noise_scale: float
     """Standard deviation of what is added to the targets in x, y and z where `noise` is given [m], 0 for none."""
 
@@ -90,7 +94,7 @@ class ArmExpert:
             raise ConfigError("policy=arm_expert demonstrates env=arm_lift and env=arm_can only")
         if min(config.speed, config.turn) <= 0 or config.noise_scale < 0:
             raise ConfigError(
-                f"policy: speed={config.speed} and turn={config.turn} must be positive, noise_scale={config.noise_scale} not negative"
+                f"policy: speed={config.speed}, turn={config.turn} must be positive, noise_scale={config.noise_scale} at least 0"
             )
         self.config, self.interface, self.manner = config, env.interface, MANNERS[config.style]
         self.places = env.config.task is Task.can
@@ -98,10 +102,10 @@ class ArmExpert:
         self.low, self.high = (torch.from_numpy(bound).float() for bound in bounds(env.config.workspace))
 
     def initial_memory(self, batch: int) -> dict[str, Tensor]:
-        """phase; periods in it; heading of the grasp [rad]; the object's height when it was grasped, and where it then was in x, y, z
-        from the hand [m]."""
-        zeros = torch.zeros(batch)
-        return {"phase": zeros, "count": zeros.clone(), "yaw": zeros.clone(), "height": zeros.clone(), "offset": torch.zeros(batch, 3)}
+        """phase; periods in it; heading of the grasp [rad]; the last opening [m]; the object's height when it was grasped, and
+        its place from the hand then (B, 3) [m]."""
+        scalars = {name: torch.zeros(batch) for name in ("phase", "count", "yaw", "opening", "height")}
+        return {**scalars, "offset": torch.zeros(batch, 3)}
 
     def noise_shape(self) -> tuple[int, ...]:
         return (3,) if self.config.noise_scale > 0 else ()
@@ -120,6 +124,7 @@ class ArmExpert:
         now["offset"] = torch.where((phase <= Phase.close)[:, None], thing - hand, now["offset"])
         phase = self._next(observation, now, phase)
         now["count"] = torch.where(phase == now["phase"], now["count"] + 1, 0.0)
+        now["opening"] = observation["gripper"][:, 0].clone()
         now["phase"] = phase.float()
         place, yaw = self._waypoints(observation, now)[torch.arange(len(phase)), phase], now["yaw"]
         target = torch.cat([self._towards(observation, place, yaw), self._fingers(phase)[:, None]], 1)
@@ -134,18 +139,29 @@ class ArmExpert:
         gap = self._waypoints(observation, memory)[rows, phase] - hand
         beside, high = gap[:, :2].norm(dim=1), gap[:, 2].abs()
         turned = (memory["yaw"] - _hand_yaw(observation)).abs() < TURNED
-        waited = memory["count"] >= WAIT
+        opening, waited = observation["gripper"][:, 0], memory["count"] >= WAIT
+        met = (memory["count"] >= 2) & (memory["opening"] - opening < STOPPED)
         there = (beside < SIDEWAYS) & (high < NEAR)
         down = high < NEAR
         ended = torch.zeros_like(down)
         done = torch.stack(
-            [there & turned, there, waited, down if self.places else ended, there, down | waited & (high < 2 * NEAR), waited, ended], 1
+            [
+                there & turned,
+                there,
+                met,
+                down if self.places else ended,
+                there,
+                (high < SIDEWAYS) | waited,
+                opening > OPENING - FREE,
+                ended,
+            ],
+            1,
         )
         after = phase + done[rows, phase].long()
         carrying = (phase >= Phase.lift) & (phase <= Phase.lower)
         lost = carrying & ((thing - hand - memory["offset"]).norm(dim=1) > SLIPPED)
-        astray = (phase == Phase.descend) & (beside > 4 * SIDEWAYS)
-        idle = (phase == Phase.retreat) & (memory["count"] > 4 * WAIT)
+        astray = (phase == Phase.descend) & ((beside > 4 * SIDEWAYS) | waited)
+        idle = (phase == Phase.retreat) & waited
         return torch.where(lost | astray | idle, int(Phase.approach), after)
 
     def _waypoints(self, observation: Any, memory: dict[str, Tensor]) -> Tensor:
