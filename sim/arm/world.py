@@ -34,7 +34,7 @@ class World:
         self._contacts = np.zeros(3, np.bool_)
 
     def vary(self, mass: float, friction: float, scale: float) -> None:
-        """Make the object one of this mass [kg] and friction, `scale` times as large as the nominal one."""
+        """Make the object one of this mass [kg] and friction, `scale` times as large as the nominal one; `reset` must follow."""
         nominal, model, body = self.nominal, self.model, self.model.body("object").id
         self.thing = Thing(nominal.shape, scale * nominal.width, scale * nominal.height)
         half = self.thing.half()

@@ -25,7 +25,7 @@ given = {entry.name for entry in session.get_inputs()}
 names = [entry.name for entry in session.get_outputs()]
 out = dict(zip(names, session.run(None, {k: v for k, v in feed.items() if k in given})))
 action = out["action"]
-assert action.shape == (1, 1, *interface.action.shape) and np.isfinite(action).all()
+assert action.shape == (1, action.shape[1], *interface.action.shape) and np.isfinite(action).all()
 if "candidates" in out:
     assert np.array_equal(action[0, 0], out["candidates"][0, out["values"].argmax(1)[0]])
 """

@@ -61,23 +61,21 @@ def test_it_tries_again_when_the_object_is_taken_away() -> None:
 
 def test_the_styles_differ() -> None:
     """The high one comes from further up, and grasps the other pair of faces."""
-    highest, heading = {}, {}
+    height, heading = {}, {}
     for style in Style:
         env = make("arm_lift", 4)
         actor = expert(env, style)
         observation, _ = env.reset(seed=3)
-        memory, heights = actor.initial_memory(4), []
-        for _ in range(25):
+        memory, heading[style], height[style] = actor.initial_memory(4), torch.zeros(4), torch.zeros(4)
+        for _ in range(15):
             actions, memory = actor.act(observation, memory)
-            if (memory["phase"] == 1).all():
-                heights.append(float(observation["hand_position"][:, 2].min()))
-            if (memory["phase"] == 2).all():
-                break
+            descends = (memory["phase"] == 1) & (memory["count"] == 0)
+            height[style] = torch.where(descends, observation["hand_position"][:, 2], height[style])
+            heading[style] = torch.where(descends, memory["yaw"], heading[style])
             observation, *_ = env.step(actions[:, 0])
-        heading[style], highest[style] = memory["yaw"], heights[0]
     turn = (heading[Style.direct] - heading[Style.high]).abs()
     assert turn.tolist() == pytest.approx([np.pi / 2] * 4, abs=0.01)
-    assert highest[Style.high] > highest[Style.direct] + 0.05
+    assert (height[Style.high] > height[Style.direct] + 0.05).all()
 
 
 def test_it_reads_observations_alone_and_each_world_by_itself() -> None:
