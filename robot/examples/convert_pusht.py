@@ -1,19 +1,20 @@
 """Human PushT demonstrations as a dataset: `python -m robot.examples.convert_pusht source=<file> output=data/pusht_human`.
 
+With mirror=true every episode is written twice, the second time in the mirror that the task is symmetric to.
+
 `source` is an .npz with the arrays state, action and episode_ends, or the original zarr store as a folder (Diffusion Policy,
 `pusht_cchi_v7_replay.zarr`, https://diffusion-policy.cs.columbia.edu/data/training/pusht.zip).
 """
 
-import importlib
-import json
 import sys
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from robot.core.errors import DatasetError, TillerError
 from robot.data.episodes import DatasetWriter, Episode
+from robot.data.zarr import read_array
 from sim import gym
 from sim.pusht.physics import Tables
 
@@ -23,49 +24,53 @@ def read(source: Path) -> dict[str, np.ndarray]:
     names = ("state", "action", "episode_ends")
     try:
         if source.is_dir():
-            return {name: _zarr(next(source.glob(f"*/{name}"))) for name in names}
+            return {name: read_array(next(source.glob(f"*/{name}"))) for name in names}
         with np.load(source) as file:
             return {name: file[name] for name in names}
     except (OSError, KeyError, ValueError, StopIteration) as error:
         raise DatasetError(f"source: '{source}' is no store of PushT demonstrations ({error!r})") from error
 
 
-def _zarr(folder: Path) -> np.ndarray:
-    """An array of a zarr v2 store, whole rows a chunk; chunks that numcodecs' Blosc packed need the package numcodecs."""
-    about = json.loads((folder / ".zarray").read_text())
-    files = sorted((f for f in folder.iterdir() if not f.name.startswith(".")), key=lambda f: int(f.name.split(".")[0]))
-    kind = (about["compressor"] or {}).get("id")
-    if kind == "blosc":
-        unpack = importlib.import_module("numcodecs").Blosc().decode
-    else:
-        unpack = zlib.decompress if kind == "zlib" else bytes
-    rows = [np.frombuffer(unpack(f.read_bytes()), about["dtype"]).reshape(about["chunks"]) for f in files]
-    return np.concatenate(rows)[: about["shape"][0]]
+def mirrored(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same episode in the mirror along the T's goal, which table, goal and T are symmetric to (the walls to a pixel)."""
+    flip = {name: 512 - columns[name][:, 1::-1] for name in ("agent", "action")}
+    block = np.column_stack([512 - columns["block"][:, 1::-1], (np.pi / 2 - columns["block"][:, 2]) % (2 * np.pi)])
+    return {**columns, **flip, "agent_velocity": -columns["agent_velocity"][:, ::-1], "block": block}
+
+
+def episodes(data: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """Observations and actions of each episode; velocities were not recorded and are replayed, exact to 1e-4 px."""
+    first, tables = 0, Tables(1)
+    for end in data["episode_ends"].tolist():
+        states, actions = data["state"][first:end].astype(np.float64), data["action"][first:end].astype(np.float64)
+        tables.place(0, states[0, :2], states[0, 2:])
+        velocity = [tables.state[0, 2:4].copy()] + [tables.step(action[None])[0, 2:4].copy() for action in actions[:-1]]
+        goal = np.tile([256, 256, np.pi / 4], (end - first, 1))
+        yield {
+            "agent": states[:, :2], "agent_velocity": np.stack(velocity), "block": states[:, 2:], "goal": goal, "action": actions
+        }  # fmt: skip
+        first = end
 
 
 def main(arguments: list[str]) -> None:
     if not arguments:
         print(__doc__)
         return
-    given = {name: value for name, _, value in (argument.partition("=") for argument in arguments)}
-    if set(given) != {"source", "output"}:
-        raise DatasetError("usage: python -m robot.examples.convert_pusht source=<npz or zarr folder> output=<folder>")
-    data = read(Path(given["source"]).expanduser())
-    env = gym.BatchedEnv("pusht", num_envs=1).inner
-    first, tables = 0, Tables(1)
+    given = {"mirror": "false"} | {name: value for name, _, value in (argument.partition("=") for argument in arguments)}
+    if set(given) != {"source", "output", "mirror"} or given["mirror"] not in ("true", "false"):
+        raise DatasetError(
+            "usage: python -m robot.examples.convert_pusht source=<npz or zarr folder> output=<folder> mirror=true"
+        )
+    env, count, frames = gym.BatchedEnv("pusht", num_envs=1).inner, 0, 0
     with DatasetWriter(given["output"], env.interface, {"task": "pusht", "source": "human"}, 100) as writer:
-        for number, end in enumerate(data["episode_ends"].tolist()):
-            states, actions = data["state"][first:end].astype(np.float64), data["action"][first:end].astype(np.float64)
-            tables.place(0, states[0, :2], states[0, 2:])
-            velocity = [tables.state[0, 2:4].copy()]  # not recorded: replayed, and exact to 1e-4 px
-            velocity += [tables.step(action[None])[0, 2:4].copy() for action in actions[:-1]]
-            goal = np.tile([256, 256, np.pi / 4], (end - first, 1))
-            columns = {"agent": states[:, :2], "agent_velocity": np.stack(velocity), "block": states[:, 2:], "goal": goal}
-            arrays = {f"observation.{name}": value.astype(np.float32) for name, value in columns.items()}
-            arrays |= {"action": actions.astype(np.float32), "reward": np.zeros(end - first, np.float32)}
-            writer.append(Episode({**arrays, "terminated": np.zeros(end - first, bool)}, {"episode": number}))
-            first = end
-    print(f"{len(data['episode_ends'])} episodes, {first} frames in {given['output']}")
+        for columns in episodes(read(Path(given["source"]).expanduser())):
+            for shown in [columns, mirrored(columns)] if given["mirror"] == "true" else [columns]:
+                arrays = {name if name == "action" else f"observation.{name}": v.astype(np.float32) for name, v in shown.items()}
+                length = len(arrays["action"])
+                arrays |= {"reward": np.zeros(length, np.float32), "terminated": np.zeros(length, bool)}
+                writer.append(Episode(arrays, {"episode": count}))
+                count, frames = count + 1, frames + length
+    print(f"{count} episodes, {frames} frames in {given['output']}")
 
 
 if __name__ == "__main__":

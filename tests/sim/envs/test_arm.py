@@ -14,7 +14,7 @@ from sim import gym
 from sim.arm.camera import AIM, EYE, Camera
 from sim.arm.config import bounds
 from sim.arm.kinematics import Reach, pointing_down
-from sim.arm.model import GRIP, OPENING, LinksConfig, Shape, Thing, bent, compiled, joint_names, mujoco
+from sim.arm.model import GRIP, OPENING, LinksConfig, Shape, Thing, bent, compiled, joint_names
 from sim.arm.world import World
 
 Array = NDArray[np.float64]
@@ -167,9 +167,8 @@ def test_friction_decides_what_can_be_lifted() -> None:
 def test_inverse_kinematics_reaches_the_workspace(joints: int) -> None:
     env = make(links={"joints": joints})
     reach, rng = env._reaches[0], np.random.default_rng(2)
-    low, high = bounds(env.config.workspace)
     for _ in range(60):
-        target = rng.uniform(low, high)
+        target = rng.uniform(*bounds(env.config.workspace))
         position, rotation = reach.forward(reach.solve(reach.rest, target[:3], target[3], 60))
         assert np.linalg.norm(position - target[:3]) < 0.002
         assert np.abs(rotation - pointing_down(target[3])).max() < 0.01
@@ -189,13 +188,12 @@ def test_the_hand_goes_where_the_action_says() -> None:
 
 
 def test_actions_outside_the_bounds_are_those_at_the_bounds() -> None:
-    env, twin = make(), make()
-    env.reset(seed=0)
-    twin.reset(seed=0)
-    for _ in range(3):
-        a, *_ = env.step(torch.full((2, 5), -3.0))
-        b, *_ = twin.step(torch.full((2, 5), -1.0))
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    seen = []
+    for value in (-3.0, -1.0):
+        env = make()
+        env.reset(seed=0)
+        seen.append([env.step(torch.full((2, 5), value))[0] for _ in range(3)][-1])
+    assert all(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
 
 
 def test_no_speed_limit_is_broken() -> None:
@@ -216,8 +214,6 @@ def test_pressing_on_a_can_breaks_nothing() -> None:
     x, y, _ = observation["object_position"][0].tolist()
     for _ in range(25):
         observation, *_ = env.step(action(env, x, y, 0.015, 0.0, 0.0))
-        forces = env.worlds[0].data.actuator_force
-        assert np.isfinite(forces).all()
         assert not env.worlds[0].lost
     assert float(observation["hand_position"][0, 2]) < 0.13
     assert float(observation["object_position"][0, 2]) > 0.02
@@ -237,14 +233,14 @@ def lifted(env: Any) -> Any:
 
 
 def test_a_cube_that_is_held_up_is_a_success() -> None:
-    observation, reward, terminated, truncated, info = lifted(make(num_envs=1, hold=0.3))
-    assert terminated.tolist() == [True] or float(observation["object_position"][0, 2]) < 0.03  # a new episode has begun
-    env = make(num_envs=1, hold=0.5)
-    observation, reward, terminated, truncated, info = lifted(env)
-    for _ in range(5):
+    env = make(num_envs=1, hold=0.8)
+    _, reward, terminated, truncated, info = lifted(env)
+    assert not terminated.any()
+    for _ in range(7):
+        assert reward.tolist() == [0.0]
+        _, reward, terminated, truncated, info = env.step(action(env, 0.45, 0.0, 0.2, 0.0, 0.0))
         if terminated.any():
             break
-        observation, reward, terminated, truncated, info = env.step(action(env, 0.45, 0.0, 0.2, 0.0, 0.0))
     assert terminated.tolist() == [True]
     assert truncated.tolist() == [False]
     assert reward.tolist() == [1.0]
@@ -289,7 +285,7 @@ def test_an_object_off_the_table_ends_the_episode_without_success() -> None:
     env.reset(seed=0)
     made = env.worlds[1]
     made.reset(made.angles.copy(), OPENING, np.array([2.0, 0.0, 0.0]), 0.0, np.zeros(3))
-    _, _, terminated, truncated, info = env.step(torch.zeros(2, 5))
+    terminated = torch.zeros(2, dtype=torch.bool)
     while not terminated.any():
         _, _, terminated, truncated, info = env.step(torch.zeros(2, 5))
     assert terminated.tolist() == [False, True]
@@ -334,14 +330,13 @@ def test_objects_are_drawn_where_ranges_say_and_kept_where_they_say_one_number()
         env.reset(seed=0)
 
 
-def test_disturbances_move_the_hand_and_not_the_record() -> None:
-    calm, rough = make(), make(disturbance=0.02)
-    for env in (calm, rough):
+def test_disturbances_move_the_hand() -> None:
+    hands = []
+    for disturbance in (0.0, 0.02):
+        env = make(disturbance=disturbance)
         env.reset(seed=0)
-    a, *_ = calm.step(torch.zeros(2, 5))
-    b, *_ = rough.step(torch.zeros(2, 5))
-    assert not torch.equal(a["hand_position"], b["hand_position"])
-    assert float((a["hand_position"] - b["hand_position"]).norm(dim=1).max()) < 0.06
+        hands.append(env.step(torch.zeros(2, 5))[0]["hand_position"])
+    assert 0 < float((hands[0] - hands[1]).norm(dim=1).max()) < 0.06
 
 
 def test_threads_change_no_number() -> None:
@@ -372,8 +367,7 @@ def test_pictures_show_the_object() -> None:
     env = make("arm_can")
     env.reset(seed=0)
     picture = env.picture(0, 64)
-    assert picture.shape == (64, 64, 3)
-    assert picture.dtype == np.uint8
+    assert (picture.shape, picture.dtype) == ((64, 64, 3), np.uint8)
     red = (picture[..., 0] > 100) & (picture[..., 1] < 80) & (picture[..., 2] < 80)
     assert 5 < red.sum() < 400
 
@@ -420,4 +414,3 @@ def test_mujoco_warns_of_nothing_under_wild_actions() -> None:
     for _ in range(60):
         env.step(2 * torch.rand(2, 5, generator=generator) - 1)
         assert not any(made.data.warning.number.any() for made in env.worlds)
-    assert mujoco.mj_versionString()

@@ -185,6 +185,30 @@ def test_demonstrations_of_people_become_a_dataset(tmp_path, store, capsys):
         main([f"source={tmp_path / 'nothing.npz'}", f"output={tmp_path / 'x'}"])
 
 
+def test_the_mirror_is_a_symmetry_of_the_task():
+    """What the mirrored actions do from the mirrored start is the mirror of what was done."""
+    from robot.examples.convert_pusht import mirrored
+
+    actions = np.array([[240.0, 330.0]] * 8 + [[300.0, 310.0]] * 8 + [[256.0, 200.0]] * 8)
+    tables, columns = Tables(1), {"agent": [], "agent_velocity": [], "block": []}
+    tables.place(0, (150.0, 240.0), (256.0, 256.0, 0.5))
+    for action in actions:
+        for name, part in zip(columns, (slice(0, 2), slice(2, 4), slice(4, 7)), strict=True):
+            columns[name].append(tables.state[0, part].copy())
+        tables.step(action[None])
+    there = {name: np.stack(value) for name, value in columns.items()} | {"action": actions}
+    assert np.abs(there["block"][-1] - there["block"][0]).max() > 10
+    other = mirrored(there)
+    tables.place(0, other["agent"][0], other["block"][0])
+    for k, action in enumerate(other["action"]):
+        gap = np.abs(tables.state[0, :4] - np.concatenate([other["agent"][k], other["agent_velocity"][k]])).max()
+        turn = (tables.state[0, 6] - other["block"][k, 2] + np.pi) % (2 * np.pi) - np.pi
+        assert max(gap, np.abs(tables.state[0, 4:6] - other["block"][k, :2]).max(), 60 * abs(turn)) < 1e-3
+        tables.step(action[None])
+    goal = mirrored({**there, "block": GOAL[None]})["block"][0]
+    assert coverage(goal, GOAL) == pytest.approx(1.0)
+
+
 DATA = Path(os.environ.get("TILLER_PUSHT", "data/pusht_cchi_v7_lowdim.npz"))
 
 
