@@ -40,10 +40,15 @@ class DsrlConfig:
     """Choose the noise of one action and repeat it along the chunk, as some public code does: a control."""
     discount: float
     """Of rewards, a control period."""
+    patience: int
+    """Updates for which only critics learn and the generator acts as it is: an actor that follows critics which know nothing yet
+    falls below it first."""
+    prior: bool
+    """Whether the actor pays for leaving the normal distribution that the generator's noise comes from; false rewards entropy."""
     entropy: float
     """Target entropy of the actor, a dimension of the noise."""
     temperature: float
-    """Weight of the entropy at the start of training."""
+    """Weight of that, or of the entropy, at the start of training."""
     tuned: bool
     """Whether that weight is tuned to the target entropy."""
     entropy_backup: bool
@@ -78,6 +83,7 @@ class Dsrl(Generator):
         if config.variant is Variant.na:
             self.noise_critics = Critics(critics, self.condition_size + self.latent)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)), requires_grad=config.tuned)
+        self.register_buffer("age", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> "Dsrl":
         super().train(mode)
@@ -102,6 +108,8 @@ class Dsrl(Generator):
 
     def choose(self, noise: Tensor, scene: Scene) -> Tensor:
         """The latent (B, D), the noise chosen, over its bound."""
+        if not torch.jit.is_tracing() and not torch.compiler.is_compiling() and int(self.age) < self.config.patience:
+            return (noise / self.config.bound).clamp(-1, 1)
         return self.actor(scene.condition, noise)[0] if self.exploring else self.actor.middle(scene.condition)
 
     def steered(self, latent: Tensor, scene: Scene) -> Tensor:
@@ -127,7 +135,11 @@ class Dsrl(Generator):
         aliasing = self.config.variant is Variant.na
         temperature = self.log_temperature.exp().detach()
         with torch.no_grad():
-            latent, density = self.actor(after.condition, torch.randn(len(batch["reward"]), self.latent))
+            drawn = torch.randn(len(batch["reward"]), self.latent)
+            latent, density = self.actor(after.condition, drawn)
+            if int(self.age) < self.config.patience:
+                latent, density = (drawn / self.config.bound).clamp(-1, 1), torch.zeros_like(density)
+            self.age += 1
             tried = self.steered(latent, after)[:, : self.execute] if aliasing else latent
             following = self.critics.backup(after.condition, tried)
             if self.config.entropy_backup:
@@ -141,11 +153,13 @@ class Dsrl(Generator):
         latent, density = self.actor(scene.condition, torch.randn(len(target), self.latent))
         judge = self.noise_critics if aliasing else self.critics
         worth = judge(scene.condition, latent, frozen=True).min(0).values
-        losses["actor"] = (temperature * density - worth).mean()
+        home = 0.5 * (self.config.bound * latent).square().sum(1) if self.config.prior else 0.0
+        late = float(int(self.age) > self.config.patience)
+        losses["actor"] = late * (temperature * (density + home) - worth).mean()
         losses["entropy"] = -density.detach().mean()
         losses["temperature"] = temperature
-        tuning = self.log_temperature * (losses["entropy"] - self.config.entropy * self.latent)
-        losses["loss"] = losses["critic"] + losses["actor"] + tuning + losses.get("alias", torch.zeros(()))
+        tuning = self.log_temperature * (losses["entropy"] / self.latent - self.config.entropy)
+        losses["loss"] = losses["critic"] + losses["actor"] + late * tuning + losses.get("alias", torch.zeros(()))
         return losses
 
     def _alias(self, scene: Scene) -> Tensor:

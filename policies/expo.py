@@ -115,7 +115,7 @@ class Expo(Generator):
             worth = self.critics(scene.condition, edited, frozen=True).mean(0)
             losses["edit"] = (temperature * density - worth).mean()
             losses["entropy"], losses["temperature"] = -density.detach().mean(), temperature
-            tuning = self.log_temperature * (losses["entropy"] - self.config.entropy * self.size)
+            tuning = self.log_temperature * (losses["entropy"] / self.size - self.config.entropy)
             losses["loss"] = losses["loss"] + losses["edit"] + tuning
         return losses
 

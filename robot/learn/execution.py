@@ -40,6 +40,7 @@ class Execution:
         self.fresh = torch.ones(env.num_envs, dtype=torch.bool)
         self._staged = isinstance(policy, Policy) and type(policy).plan is Policy.plan
 
+    @torch.no_grad()
     def act(self, observation: Observation) -> Tensor:
         """The action (B, *action) of every world for this step."""
         due = self.fresh = self._due()

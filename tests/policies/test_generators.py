@@ -102,7 +102,7 @@ def vgps(base, **keys):
 def dsrl(base, **keys):
     values = {
         "base": base, "variant": Variant.na, "bound": 1.5, "repeat": False, "discount": 0.9, "entropy": -1.0, "temperature": 0.02,
-        "tuned": True, "entropy_backup": False, "actor_width": 64, "critics": CRITICS,
+        "patience": 20, "prior": False, "tuned": True, "entropy_backup": False, "actor_width": 64, "critics": CRITICS,
     }  # fmt: skip
     return Dsrl(DsrlConfig(**{**values, **keys}), TOY)
 

@@ -58,14 +58,10 @@ def grasped(mass: float, friction: float) -> float:
     return made.bottom
 
 
-def hat(axis: Array) -> Array:
-    x, y, z = axis
-    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-
-
 def screw(axis: Array, point: Array, angle: float) -> Array:
     """The motion (4, 4) by `angle` [rad] about a line: Rodrigues' formula, and the translation that leaves its points alone."""
-    rotation = np.eye(3) + np.sin(angle) * hat(axis) + (1 - np.cos(angle)) * hat(axis) @ hat(axis)
+    hat = np.cross(np.eye(3), axis)
+    rotation = np.eye(3) + np.sin(angle) * hat + (1 - np.cos(angle)) * hat @ hat
     motion = np.eye(4)
     motion[:3, :3], motion[:3, 3] = rotation, point - rotation @ point
     return motion
@@ -140,8 +136,7 @@ def test_gravity_moves_nothing_that_is_held_still() -> None:
 
 def test_a_falling_cube_falls_freely_bounces_little_and_comes_to_rest() -> None:
     made, _ = world(height=0.2)
-    heights, energies = [], []
-    weight = 0.1 * 9.81
+    heights, energies, weight = [], [], 0.1 * 9.81
     for _ in range(20):
         made.step(made.set_points, 5)
         speed = made.data.qvel[made._speed : made._speed + 6]
@@ -208,15 +203,17 @@ def test_no_speed_limit_is_broken() -> None:
         assert float((observation["hand_position"] - before).norm(dim=1).max()) < 1.3 * env.config.workspace.speed * 0.1
 
 
-def test_pressing_on_a_can_breaks_nothing() -> None:
+def test_pressing_on_a_can_and_wild_actions_break_nothing() -> None:
     env = make("arm_can")
     observation, _ = env.reset(seed=0)
     x, y, _ = observation["object_position"][0].tolist()
-    for _ in range(25):
-        observation, *_ = env.step(action(env, x, y, 0.015, 0.0, 0.0))
-        assert not env.worlds[0].lost
-    assert float(observation["hand_position"][0, 2]) < 0.13
-    assert float(observation["object_position"][0, 2]) > 0.02
+    for z in [0.2] * 10 + [0.015] * 15:
+        env.step(action(env, x, y, z, 0.0, 0.0))
+        assert env.worlds[0].bottom > -0.005
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        env.step(2 * torch.rand(2, 5, generator=generator) - 1)
+        assert not any(made.lost or made.data.warning.number.any() for made in env.worlds)
 
 
 def lifted(env: Any) -> Any:
@@ -272,12 +269,8 @@ def test_a_can_in_the_bin_counts_when_it_is_let_go_and_at_rest() -> None:
     places = [target[0] + [0.02, -0.02, 0.05], target[1] + [0.0, 0.0, 0.3], target[2] + [-0.2, -0.05, 0.05]]
     for made, place, goal in zip(env.worlds, places, target, strict=True):
         made.reset(made.angles.copy(), OPENING, place, 0.0, goal)
-    ended = []
-    for _ in range(3):
-        _, reward, terminated, _, _ = env.step(action(env, 0.35, -0.2, 0.3, 0.0, 0.08))
-        ended.append(terminated.tolist())
-    assert ended == [[False] * 3] * 2 + [[True, False, False]]  # in the bin, still falling, beside it
-    assert reward.tolist() == [1.0, 0.0, 0.0]
+    rewards = [env.step(action(env, 0.35, -0.2, 0.3, 0.0, 0.08))[1].tolist() for _ in range(3)]
+    assert rewards == [[0.0] * 3] * 2 + [[1.0, 0.0, 0.0]]  # in the bin, still falling, beside it
 
 
 def test_an_object_off_the_table_ends_the_episode_without_success() -> None:
@@ -313,18 +306,17 @@ def test_dense_rewards_add_up_to_the_potentials() -> None:
 
 
 def test_objects_are_drawn_where_ranges_say_and_kept_where_they_say_one_number() -> None:
-    env = make(num_envs=16)
+    env = make(num_envs=8)
     env.reset(seed=0)
     for name, (low, high) in (("object_mass", (0.04, 0.12)), ("object_friction", (0.6, 1.0)), ("object_scale", (0.9, 1.1))):
-        values = env.params[name]
-        assert low <= float(values.min()) < float(values.max()) <= high
+        assert low <= float(env.params[name].min()) < float(env.params[name].max()) <= high
     for made, mass, scale in zip(env.worlds, env.params["object_mass"], env.params["object_scale"], strict=True):
         assert made.model.body("object").mass[0] == pytest.approx(float(mass))
         assert made.model.geom("object").size == pytest.approx(float(scale) * np.full(3, 0.02))
-    env = make(object={"mass": [0.1, 0.1]})
-    env.params["object_mass"][:] = torch.tensor([0.07, 0.09], dtype=torch.float64)
+    env = make(object={"mass": [0.1, 0.1]}, num_envs=1)
+    env.params["object_mass"][0] = 0.07
     env.reset(seed=0)
-    assert [float(made.model.body("object").mass[0]) for made in env.worlds] == pytest.approx([0.07, 0.09])
+    assert env.worlds[0].model.body("object").mass[0] == pytest.approx(0.07)
     env.params["object_mass"][0] = -1.0
     with pytest.raises(ConfigError, match="must be positive"):
         env.reset(seed=0)
@@ -368,8 +360,7 @@ def test_pictures_show_the_object() -> None:
     env.reset(seed=0)
     picture = env.picture(0, 64)
     assert (picture.shape, picture.dtype) == ((64, 64, 3), np.uint8)
-    red = (picture[..., 0] > 100) & (picture[..., 1] < 80) & (picture[..., 2] < 80)
-    assert 5 < red.sum() < 400
+    assert 5 < ((picture[..., 0] > 100) & (picture[..., 1:] < 80).all(-1)).sum() < 400
 
 
 @pytest.mark.parametrize(
@@ -405,12 +396,3 @@ def test_bad_configs_are_refused_by_name(keys: dict[str, Any], words: str) -> No
 def test_bins_that_cannot_be_are_refused(place: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make("arm_can", bin=place, object={"x": [0.48, 0.52], "y": [-0.12, -0.08]}).reset(seed=0)
-
-
-def test_mujoco_warns_of_nothing_under_wild_actions() -> None:
-    env = make("arm_can", num_envs=2)
-    env.reset(seed=0)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(60):
-        env.step(2 * torch.rand(2, 5, generator=generator) - 1)
-        assert not any(made.data.warning.number.any() for made in env.worlds)
