@@ -37,8 +37,9 @@ from sim.arm.model import FALLEN, OPENING, TIP, bent, compiled
 from sim.arm.world import World
 from sim.env import Env, Observation
 
-LEAD = 0.04
-"""The set point is at most so far from the hand [m], so that a hand that meets resistance does not press ever harder."""
+LEAD = 0.02
+"""The set point is at most so much further from the hand than it moves in a control period [m], so that a hand that meets
+resistance does not press ever harder."""
 JOINT_SPEED = 2.6
 """Fastest motion of a joint's set point [rad/s], of an arm of this size."""
 FINGER_SPEED = 0.2
@@ -134,8 +135,8 @@ class Arm(Env):
         self.set_point[i] = *hand, 0.0
 
     def _apply(self, action: Tensor) -> None:
-        share = (action.double().numpy().clip(-1.0, 1.0) + 1) / 2
-        targets = self.low + share * (self.high - self.low)
+        part = (action.double().numpy().clip(-1.0, 1.0) + 1) / 2
+        targets = self.low + part * (self.high - self.low)
         if self.config.disturbance:
             draws = self.draw(torch.arange(self.num_envs), 3, self.steps + 1).double().numpy()
             targets[:, :3] += self.config.disturbance * ndtri(draws)
@@ -168,8 +169,7 @@ class Arm(Env):
         way = target[:3] - point[:3]
         point[:3] += way * min(1.0, space.speed * dt / max(float(np.linalg.norm(way)), 1e-9))
         lead = point[:3] - hand
-        length = float(np.linalg.norm(lead))
-        most = max(LEAD, space.speed * dt + LEAD / 2)
+        length, most = float(np.linalg.norm(lead)), space.speed * dt + LEAD
         if length > most:
             point[:3] = hand + lead * (most / length)
         turn = float(wrap(target[3] - point[3])) if space.yaw >= np.pi else target[3] - point[3]
