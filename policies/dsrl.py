@@ -60,6 +60,9 @@ class DsrlConfig:
 
 
 class Dsrl(Generator):
+    age: Tensor
+    """Updates so far."""
+
     transitions = True
     """Learns from transitions."""
 
@@ -108,9 +111,8 @@ class Dsrl(Generator):
 
     def choose(self, noise: Tensor, scene: Scene) -> Tensor:
         """The latent (B, D), the noise chosen, over its bound."""
-        if not torch.jit.is_tracing() and not torch.compiler.is_compiling() and int(self.age) < self.config.patience:
-            return (noise / self.config.bound).clamp(-1, 1)
-        return self.actor(scene.condition, noise)[0] if self.exploring else self.actor.middle(scene.condition)
+        chosen = self.actor(scene.condition, noise)[0] if self.exploring else self.actor.middle(scene.condition)
+        return torch.where(self.age < self.config.patience, (noise / self.config.bound).clamp(-1, 1), chosen)
 
     def steered(self, latent: Tensor, scene: Scene) -> Tensor:
         """Chunks x (B, T, A) that latents (B, D) in [-1, 1] lead to."""

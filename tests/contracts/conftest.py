@@ -78,7 +78,7 @@ def subject(policy_name: str, tmp_path_factory: pytest.TempPathFactory) -> Simpl
             held = _generator(env, tmp_path_factory)
             node[key] = held if key == "base" else [held, held]
     if "root" in source:
-        source.root = _demonstrated(env, tmp_path_factory)
+        source.root = _demonstrated(env, source.get("expert"), tmp_path_factory)
     wraps = "policy" in inspect.signature(locate(node._target_)).parameters
     runtime = {"policy": _default(env)} if wraps else {}
     return SimpleNamespace(
@@ -115,9 +115,9 @@ def _generator(env: Env, factory: pytest.TempPathFactory) -> str:
     return str(run)
 
 
-def _demonstrated(env: Env, factory: pytest.TempPathFactory) -> str:
-    """Two demonstrations in `env`."""
-    expert = build(composed("policy=pusht_expert").policy, "policy", env=env)
+def _demonstrated(env: Env, node: DictConfig | None, factory: pytest.TempPathFactory) -> str:
+    """Two demonstrations in `env` by its own demonstrator, or the one of PushT."""
+    expert = build(node or composed("policy=pusht_expert").policy, "policy", env=env, interface=env.interface)
     root = factory.mktemp("data") / "demonstrations"
     with DatasetWriter(root, env.interface, {"task": "pusht"}, 100) as writer:
         Collector(env, expert).run(writer, 2, 0)

@@ -207,7 +207,7 @@ def gap(module: nn.Module, session: onnxruntime.InferenceSession, given: tuple[T
 @pytest.mark.parametrize(
     ("name", "kind", "stochastic"),
     [
-        *((name, Kind.flow, False) for name in SMALL),
+        *(pytest.param(name, Kind.flow, False, marks=[pytest.mark.slow] * (name != "ResidualMlp")) for name in SMALL),
         ("ResidualMlp", Kind.diffusion, True),
         ("ResidualMlp", Kind.mip, False),
     ],
@@ -223,7 +223,8 @@ def test_the_exported_sampler_agrees_with_torch(name: str, kind: Kind, stochasti
         return noise, torch.randn(batch, CONDITION, generator=generator)
 
     session = exported(module, given(2), tmp_path / "sampler.onnx")
-    assert max(gap(module, session, given(batch)) for batch in (1, 2, 5)) < 1e-5
+    steepest = float(process.alphas[-1]) ** -0.5 if kind is Kind.diffusion else 1.0  # how a first step magnifies rounding
+    assert max(gap(module, session, given(batch)) for batch in (1, 2, 5)) < max(1e-5, 5e-6 * steepest)
 
 
 def test_the_exported_velocity_of_a_diffusion_agrees_with_torch(tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_the_exported_velocity_of_a_diffusion_agrees_with_torch(tmp_path: Path) 
 # Learning
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "ResidualMlp")) for name in SMALL])
 def test_flow_finds_both_modes_and_the_condition(name: str) -> None:
     """Chunks of 4 that are +1 or -1 throughout where the condition is 1, and 0 where it is 0.
 

@@ -139,7 +139,7 @@ def test_edits_and_the_best_of_samples_find_the_reward(base):
     assert after > -0.35
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", [Method.iql, pytest.param(Method.calql, marks=pytest.mark.slow)])
 def test_a_critic_from_recorded_trials_picks_better_chunks(base, method):
     source = vgps(base, random=True)
     _, after = learnt(vgps(base, method=method), 200, source=source)
@@ -148,6 +148,7 @@ def test_a_critic_from_recorded_trials_picks_better_chunks(base, method):
     assert after > control + 0.4
 
 
+@pytest.mark.slow
 def test_more_candidates_are_no_worse(base):
     policy = vgps(base)
     learnt(policy, 200, source=vgps(base, random=True))
