@@ -25,6 +25,7 @@ SMALL = {
     "policy": {
         "width": 48, "heads": 2, "layers": 1, "hidden": 48, "candidates": 4, "noise_levels": 1,
         "fusion_queries": 8, "fusion_layers": 1, "fusion_hidden": 48, "rgb_frames": 2, "threads": 1, "size": 2,
+        "image_size": 56, "steps": 2,
         "generative": {"sample_steps": 2},
     },
     "data": {"batch_size": 8, "round_plans": 3, "episodes": 2, "warmup": 20},
