@@ -43,14 +43,15 @@ class DsrlConfig:
     patience: int
     """Updates for which only critics learn and the generator acts as it is: an actor that follows critics which know nothing yet
     falls below it first."""
-    prior: bool
-    """Whether the actor pays for leaving the normal distribution that the generator's noise comes from; false rewards entropy."""
+    trust: float | None
+    """Nats by which the choice may differ from the generator's own noise (Kullback-Leibler), a decision; the best of K samples
+    takes log K - 1 + 1/K. Null rewards entropy instead, as soft actor-critic does."""
     entropy: float
-    """Target entropy of the actor, a dimension of the noise."""
+    """Target entropy of the actor where `trust` is null, a dimension of the noise."""
     temperature: float
-    """Weight of that, or of the entropy, at the start of training."""
+    """Weight of the divergence, or of the entropy, at the start of training."""
     tuned: bool
-    """Whether that weight is tuned to the target entropy."""
+    """Whether that weight is tuned to its target."""
     entropy_backup: bool
     """Whether values count the entropy to come."""
     actor_width: int
@@ -80,7 +81,7 @@ class Dsrl(Generator):
         if config.repeat and full % self.latent:
             raise ConfigError(f"policy.repeat: the noise of the base, {self.base.noise_shape()}, is no row of actions")
         critics = config.critics
-        self.actor = Gaussian(self.condition_size, config.actor_width, critics.layers, self.latent)
+        self.actor = Gaussian(self.condition_size, config.actor_width, critics.layers, self.latent, -math.log(config.bound))
         chunk = self.execute * self.action_size
         self.critics = Critics(critics, self.condition_size + (chunk if config.variant is Variant.na else self.latent))
         if config.variant is Variant.na:
@@ -155,14 +156,20 @@ class Dsrl(Generator):
         latent, density = self.actor(scene.condition, torch.randn(len(target), self.latent))
         judge = self.noise_critics if aliasing else self.critics
         worth = judge(scene.condition, latent, frozen=True).min(0).values
-        home = 0.5 * (self.config.bound * latent).square().sum(1) if self.config.prior else 0.0
-        late = float(int(self.age) > self.config.patience)
-        losses["actor"] = late * (temperature * (density + home) - worth).mean()
-        losses["entropy"] = -density.detach().mean()
+        trust, late = self.config.trust, float(int(self.age) > self.config.patience)
+        price = density if trust is None else self.divergence(latent, density)
+        losses["actor"] = late * (temperature * price - worth).mean()
+        losses["divergence" if trust is not None else "density"] = mean = price.detach().mean()
         losses["temperature"] = temperature
-        tuning = self.log_temperature * (losses["entropy"] / self.latent - self.config.entropy)
+        tuning = self.log_temperature * ((-self.config.entropy * self.latent if trust is None else trust) - mean)
         losses["loss"] = losses["critic"] + losses["actor"] + late * tuning + losses.get("alias", torch.zeros(()))
         return losses
+
+    def divergence(self, latent: Tensor, density: Tensor) -> Tensor:
+        """By how much likelier than in the generator's normal noise latents (B, D) of log density (B,) are, in nats (B,)."""
+        bound = self.config.bound
+        normal = 0.5 * (bound * latent).square().sum(1) + self.latent * 0.5 * math.log(2 * math.pi)
+        return density - self.latent * math.log(bound) + normal
 
     def _alias(self, scene: Scene) -> Tensor:
         """What the noise critics miss of the values of the actions that noise leads to; noise is drawn as the generator's is."""

@@ -41,6 +41,8 @@ class GpcConfig:
     """or: factor on the log densities."""
     steps: int
     """Euler steps from noise to chunk."""
+    temperature: float
+    """Factor on the noise that a chunk is drawn from."""
     execute: int
     """Actions executed before the next decision."""
 
@@ -55,8 +57,11 @@ class Gpc(Generator):
                 f"policy: a composition needs a list of two parents or more and a weight for each; there are {len(given)} and "
                 f"{len(config.weights)}"
             )
-        if min(config.weights) < 0 or sum(config.weights) <= 0 or config.steps < 1:
-            raise ConfigError(f"policy.weights={config.weights} must not be negative nor all 0, steps={config.steps} at least 1")
+        if min(config.weights) < 0 or sum(config.weights) <= 0 or config.steps < 1 or config.temperature < 0:
+            raise ConfigError(
+                f"policy.weights={config.weights} must not be negative nor all 0, steps={config.steps} at least 1, "
+                f"temperature={config.temperature} not negative"
+            )
         if config.operator is not Operator.convex and len(given) != 2:
             raise ConfigError(f"policy.operator={config.operator.value} composes two parents, not {len(given)}")
         parents: list[Generator] = []
@@ -94,15 +99,17 @@ class Gpc(Generator):
         return self
 
     def initial_memory(self, batch: int) -> Memory:
-        return {f"p{k}_{name}": v for k, p in enumerate(self._all()) for name, v in p.initial_memory(batch).items()}
+        return {f"p{k}_{name}": v for k, p in enumerate(self.members) for name, v in p.initial_memory(batch).items()}
 
-    def _all(self) -> list[Generator]:
+    @property
+    def members(self) -> list[Generator]:
+        """The parents."""
         return [parent for parent in self.parents if isinstance(parent, Generator)]
 
     def prepare(self, observation: Observation, memory: Memory) -> tuple[dict[str, Tensor], Memory]:
         inputs: dict[str, Tensor] = {}
         after: Memory = {}
-        for k, parent in enumerate(self._all()):
+        for k, parent in enumerate(self.members):
             mark = f"p{k}_"
             mine = {name.removeprefix(mark): value for name, value in memory.items() if name.startswith(mark)}
             given, kept = parent.prepare(observation, mine)
@@ -112,19 +119,20 @@ class Gpc(Generator):
 
     def encode(self, inputs: dict[str, Tensor]) -> Scene:
         scenes = []
-        for k, parent in enumerate(self._all()):
+        for k, parent in enumerate(self.members):
             mark = f"p{k}_"
             scenes.append(parent.encode({n.removeprefix(mark): v for n, v in inputs.items() if n.startswith(mark)}))
         return Scene(torch.cat([scene.condition for scene in scenes], dim=1), scenes[0].anchor)
 
-    def _scenes(self, scene: Scene) -> list[Scene]:
-        sizes = [parent.condition_size for parent in self._all()]
+    def scenes(self, scene: Scene) -> list[Scene]:
+        """The scene as each parent knows it."""
+        sizes = [parent.condition_size for parent in self.members]
         return [Scene(part, scene.anchor) for part in scene.condition.split(sizes, dim=1)]
 
     def voices(self, x: Tensor, t: Tensor, scene: Scene) -> Tensor:
         """What each parent says at x (N, chunk, A), time t (N,): (parents, N, chunk, A), 0 beyond a parent's own chunk."""
         said = []
-        for parent, own in zip(self._all(), self._scenes(scene), strict=True):
+        for parent, own in zip(self.members, self.scenes(scene), strict=True):
             v = parent.velocity(x[:, : parent.chunk], t, own)
             said.append(torch.cat([v, v.new_zeros(x.shape[0], self.chunk - parent.chunk, self.action_size)], dim=1))
         return torch.stack(said)
@@ -144,7 +152,7 @@ class Gpc(Generator):
 
     def _mixed(self, said: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean of voices (parents, N, chunk, A), at each action over the parents that reach it."""
-        reach = torch.stack([(torch.arange(self.chunk) < parent.chunk).float() for parent in self._all()])
+        reach = torch.stack([(torch.arange(self.chunk) < parent.chunk).float() for parent in self.members])
         weights = weights[:, :, None] * reach[:, None]
         weights = weights / weights.sum(0).clamp_min(1e-9)
         return (weights[..., None] * said).sum(0)
@@ -153,7 +161,7 @@ class Gpc(Generator):
         return torch.linspace(1, 0, self.config.steps + 1)
 
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
-        x, density = noise, noise.new_zeros(len(self.parents), noise.shape[0])
+        x, density = self.config.temperature * noise, noise.new_zeros(len(self.parents), noise.shape[0])
         times = self.times().tolist()
         direction = torch.where(noise > 0, 1.0, -1.0)  # as random as the noise, and nothing else to be passed in
         for now, then in itertools.pairwise(times):

@@ -102,7 +102,7 @@ def vgps(base, **keys):
 def dsrl(base, **keys):
     values = {
         "base": base, "variant": Variant.na, "bound": 1.5, "repeat": False, "discount": 0.9, "entropy": -1.0, "temperature": 0.02,
-        "patience": 20, "prior": False, "tuned": True, "entropy_backup": False, "actor_width": 64, "critics": CRITICS,
+        "patience": 20, "trust": None, "tuned": True, "entropy_backup": False, "actor_width": 64, "critics": CRITICS,
     }  # fmt: skip
     return Dsrl(DsrlConfig(**{**values, **keys}), TOY)
 
@@ -118,7 +118,7 @@ def expo(base, **keys):
 def gpc(parents, **keys):
     values = {
         "parents": parents, "weights": [0.5] * len(parents), "levels": None, "operator": Operator.convex, "sharpness": 1.0,
-        "steps": 4, "execute": 2,
+        "steps": 4, "temperature": 1.0, "execute": 2,
     }  # fmt: skip
     return Gpc(GpcConfig(**{**values, **keys}), TOY)
 
