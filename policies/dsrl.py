@@ -2,7 +2,7 @@
 
 The actor gives the noise of the whole chunk, not one vector repeated along it. `na` learns the value of actions and tells a
 second critic what noise they come from (noise aliasing), so recorded episodes may be learnt from; `sac` learns the value of
-noise itself. The generator runs once for each decision and each backup.
+noise itself. Beyond the paper, `through` needs no critic of noise: our generators can be differentiated.
 """
 
 import math
@@ -24,8 +24,12 @@ Batch = dict[str, Tensor]
 
 
 class Variant(Enum):
+    """What the actor is told by: a critic of noise that imitates the critic of actions, a critic of noise that learns from
+    rewards, or the critic of actions itself, whose gradient then passes through the generator."""
+
     na = "na"
     sac = "sac"
+    through = "through"
 
 
 @dataclass
@@ -33,7 +37,7 @@ class DsrlConfig:
     base: Any
     """The generator: a run folder, a policy's name, or a mapping (see policies/held.py)."""
     variant: Variant
-    """na or sac."""
+    """na, sac or through."""
     bound: float
     """Largest magnitude of the noise that is chosen."""
     repeat: bool
@@ -83,7 +87,7 @@ class Dsrl(Generator):
         critics = config.critics
         self.actor = Gaussian(self.condition_size, config.actor_width, critics.layers, self.latent, -math.log(config.bound))
         chunk = self.execute * self.action_size
-        self.critics = Critics(critics, self.condition_size + (chunk if config.variant is Variant.na else self.latent))
+        self.critics = Critics(critics, self.condition_size + (self.latent if config.variant is Variant.sac else chunk))
         if config.variant is Variant.na:
             self.noise_critics = Critics(critics, self.condition_size + self.latent)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)), requires_grad=config.tuned)
@@ -135,7 +139,7 @@ class Dsrl(Generator):
         """Losses of critics, actor and temperature over transitions (see robot/learn/replay.py)."""
         self.critics.follow()
         scene, after = self.encode(batch), self.encode({k[5:]: v for k, v in batch.items() if k.startswith("next_")})
-        aliasing = self.config.variant is Variant.na
+        variant = self.config.variant
         temperature = self.log_temperature.exp().detach()
         with torch.no_grad():
             drawn = torch.randn(len(batch["reward"]), self.latent)
@@ -143,19 +147,20 @@ class Dsrl(Generator):
             if int(self.age) < self.config.patience:
                 latent, density = (drawn / self.config.bound).clamp(-1, 1), torch.zeros_like(density)
             self.age += 1
-            tried = self.steered(latent, after)[:, : self.execute] if aliasing else latent
+            tried = self.steered(latent, after)[:, : self.execute] if variant is not Variant.sac else latent
             following = self.critics.backup(after.condition, tried)
             if self.config.entropy_backup:
                 following = following - temperature * density
             target = batch["reward"] + batch["discount"] * following
-        done = self.scaled(batch["action"].flatten(2), scene) if aliasing else batch["latent"]
+        done = self.scaled(batch["action"].flatten(2), scene) if variant is not Variant.sac else batch["latent"]
         values = self.critics(scene.condition, done)
         losses = {"critic": ((values - target) ** 2).mean(), "value": values.detach().mean()}
-        if aliasing:
+        if variant is Variant.na:
             losses["alias"] = self._alias(scene)
         latent, density = self.actor(scene.condition, torch.randn(len(target), self.latent))
-        judge = self.noise_critics if aliasing else self.critics
-        worth = judge(scene.condition, latent, frozen=True).min(0).values
+        judge = self.noise_critics if variant is Variant.na else self.critics
+        judged = self.steered(latent, scene)[:, : self.execute] if variant is Variant.through else latent
+        worth = judge(scene.condition, judged, frozen=True).min(0).values
         trust, late = self.config.trust, float(int(self.age) > self.config.patience)
         price = density if trust is None else self.divergence(latent, density)
         losses["actor"] = late * (temperature * price - worth).mean()
