@@ -69,6 +69,10 @@ class Generator(Policy):
         """Where its own sampler evaluates `velocity`: falling from 1 to 0, (steps + 1,)."""
         raise self._cannot("times")
 
+    def start(self, noise: Tensor) -> Tensor:
+        """Where its own sampler starts to follow `velocity`: x (N, chunk, A) from standard normal noise (N, chunk, A)."""
+        return getattr(getattr(self, "config", None), "temperature", 1.0) * noise
+
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
         """Chunks x (N, chunk, A) from standard normal noise (N, *noise_shape); scene of N rows."""
         raise self._cannot("flow_to")

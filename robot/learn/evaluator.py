@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robot.core.errors import ConfigError
 from robot.core.paths import ROOT
-from robot.learn.execution import Execution
+from robot.learn.realtime import ExecutionConfig, execution_of
 from robot.learn.statistics import median, summary
 from robot.learn.video import Film
 from sim.env import Env
+
+Watch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+"""Of a step: actions (B, *action), worlds where another plan begins (B,), worlds whose episode ends (B,)."""
 
 
 @dataclass
@@ -34,6 +38,8 @@ class EvaluatorConfig:
     """How many of the first episodes are recorded for video."""
     latency_plans: int
     """Decisions of a single robot that are timed, 0 for none."""
+    execution: ExecutionConfig | None
+    """How plans are carried out that take time; null: as if they took none."""
 
 
 @dataclass
@@ -73,11 +79,11 @@ class Evaluator:
         self.config = config
 
     @torch.no_grad()
-    def run(self, policy: Any, env: Env, quiet: bool = False) -> Report:
-        """Play; `policy` is a Policy or anything that plans like one."""
+    def run(self, policy: Any, env: Env, quiet: bool = False, watch: Watch | None = None) -> Report:
+        """Play; `policy` is a Policy or anything that plans like one. `watch` sees every step, see `realtime.Jerk`."""
         config = self.config
         observation, _ = env.reset(seed=config.seed)
-        execution = Execution(policy, env, config.seed)
+        execution = execution_of(config.execution, policy, env, config.seed)
         rows: dict[int, dict[str, float]] = {}
         recorder = Recorder(env, config.videos)
         columns = (TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -88,6 +94,8 @@ class Evaluator:
                 recorder.before(execution.plan)
                 observation, _, _, _, info = env.step(action)
                 self._collect(info, rows)
+                if watch is not None:
+                    watch(action, execution.border, info["done"])
                 execution.end(info["done"])
                 recorder.after(info)
                 bar.update(task, completed=min(len(rows), config.episodes))

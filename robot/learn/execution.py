@@ -48,15 +48,18 @@ class Execution:
             self._decide(observation, due)
         elif bool(due.any()):
             self._plan(observation, due)
-        action = self.plan.actions[torch.arange(len(self._used)), self._used]
-        self._used += 1
-        return action
+        return self._next()
 
     def end(self, worlds: Tensor) -> None:
         """Forget plan and memory in the worlds of the mask (B,), where new episodes begin."""
         if bool(worlds.any()):
             self._used[worlds.cpu()] = torch.iinfo(torch.int64).max - 1
             self.memory = reset_memory(self.policy, self.memory, worlds)
+
+    @property
+    def border(self) -> Tensor:
+        """Worlds whose last action was the first of another plan, (B,)."""
+        return self.fresh
 
     @property
     def spent(self) -> Tensor:
@@ -68,6 +71,12 @@ class Execution:
             return torch.ones(len(self._used), dtype=torch.bool)
         return self.spent
 
+    def _next(self) -> Tensor:
+        """The action (B, *action) that is due, from what has been planned."""
+        action = self.plan.actions[torch.arange(len(self._used)), self._used]
+        self._used += 1
+        return action
+
     def _decide(self, observation: Observation, due: Tensor) -> None:
         """A policy that prepares sees every step, and decides only where a plan is due."""
         inputs, memory = self.policy.prepare(observation, self.memory)
@@ -76,7 +85,11 @@ class Execution:
             return
         rows = torch.nonzero(due).flatten() if self.policy.alone else torch.arange(len(due))
         chosen = [{name: value[rows] for name, value in given.items()} for given in (inputs, memory)]
-        self._keep(self.policy.decide(*chosen, self._noise(due, rows)), rows, due)
+        self._keep(self._decided(chosen[0], chosen[1], self._noise(due, rows), rows), rows, due)
+
+    def _decided(self, inputs: dict[str, Tensor], memory: dict[str, Tensor], noise: Tensor | None, rows: Tensor) -> Plan:
+        """The plan of the worlds `rows`, from what was prepared for them."""
+        return self.policy.decide(inputs, memory, noise)
 
     def _plan(self, observation: Observation, due: Tensor) -> None:
         rows = torch.nonzero(due).flatten() if getattr(self.policy, "alone", False) else torch.arange(len(due))

@@ -111,7 +111,7 @@ def demonstrator(seed: int, episodes: int) -> dict[str, Any]:
     expert = build({**_expert()}, "policy", env=env)
     expert.plan({}, expert.initial_memory(64))
     start = time.process_time()
-    report = Evaluator(EvaluatorConfig(episodes, seed, 0, 0)).run(expert, env, quiet=True)
+    report = Evaluator(EvaluatorConfig(episodes, seed, 0, 0, None)).run(expert, env, quiet=True)
     hours = (time.process_time() - start) / 3600
     mean, low, high = interval(report.columns["success"])
     return {

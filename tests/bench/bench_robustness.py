@@ -68,7 +68,7 @@ def pilots(policy: str, run: Path | None) -> dict[str, Make]:
 def fly(make: Make, count: int, seed: int, keys: dict[str, Any]) -> dict[str, np.ndarray]:
     """A flight in each of `count` worlds: measures by name, (count,) each."""
     env = build(sim.gym.config("quadrotor", num_envs=count, **{"limits": {"terminate": False}, **keys}), "env")
-    evaluator = Evaluator(EvaluatorConfig(count, seed, 0, 0))
+    evaluator = Evaluator(EvaluatorConfig(count, seed, 0, 0, None))
     return evaluator.run(make(env), env, quiet=True).columns
 
 

@@ -23,7 +23,7 @@ def raptor() -> OnnxPolicy:
 
 
 def test_the_report_of_an_evaluation_shows_its_flights(tmp_path: Path) -> None:
-    evaluator = Evaluator(EvaluatorConfig(episodes=4, seed=0, videos=2, latency_plans=0))
+    evaluator = Evaluator(EvaluatorConfig(episodes=4, seed=0, videos=2, latency_plans=0, execution=None))
     report = runs.evaluate(raptor(), "raptor", quadrotor(), evaluator, tmp_path / "results" / "raptor", {"env": "quadrotor"})
     runs.draw(report, tmp_path / "videos", "")
     names = sorted(path.name for path in (tmp_path / "videos").iterdir())
@@ -36,7 +36,7 @@ def test_the_report_of_an_evaluation_shows_its_flights(tmp_path: Path) -> None:
 
 def test_what_is_recorded_is_what_the_evaluator_played() -> None:
     env = quadrotor()
-    report = Evaluator(EvaluatorConfig(episodes=4, seed=3, videos=0, latency_plans=0)).run(raptor(), env, quiet=True)
+    report = Evaluator(EvaluatorConfig(4, 3, 0, 0, None)).run(raptor(), env, quiet=True)
     (_, errors), (_, flight) = flight_film.record(raptor(), env, 1, 3)
     assert isinstance(errors, flight_film.Errors)
     assert isinstance(flight, flight_film.Flight)

@@ -27,7 +27,7 @@ def expert(env: Any, style: Style = Style.direct, noise: float = 0.0) -> ArmExpe
 @pytest.mark.parametrize(("name", "longest"), [("arm_lift", 3.0), ("arm_can", 6.0)])
 def test_it_solves_the_tasks(name: str, longest: float, style: Style) -> None:
     env = make(name, 8)
-    columns = Evaluator(EvaluatorConfig(8, 17, 0, 0)).run(expert(env, style), env, quiet=True).columns
+    columns = Evaluator(EvaluatorConfig(8, 17, 0, 0, None)).run(expert(env, style), env, quiet=True).columns
     assert columns["success"].mean() == 1.0
     assert columns["dropped"].max() == 0.0
     assert columns["time"].max() < longest
@@ -36,7 +36,7 @@ def test_it_solves_the_tasks(name: str, longest: float, style: Style) -> None:
 @pytest.mark.parametrize("name", ["arm_lift", "arm_can"])
 def test_it_recovers_from_disturbances(name: str) -> None:
     env = make(name, 8, disturbance=0.005)
-    columns = Evaluator(EvaluatorConfig(8, 18, 0, 0)).run(expert(env), env, quiet=True).columns
+    columns = Evaluator(EvaluatorConfig(8, 18, 0, 0, None)).run(expert(env), env, quiet=True).columns
     assert columns["success"].mean() >= 0.875
 
 

@@ -21,7 +21,7 @@ def make(**keys):
 
 def test_it_solves_the_standard_starts():
     env = make(num_envs=8)
-    report = Evaluator(EvaluatorConfig(8, 100_000, 0, 0)).run(PushtExpert(ALL, env), env, quiet=True)
+    report = Evaluator(EvaluatorConfig(8, 100_000, 0, 0, None)).run(PushtExpert(ALL, env), env, quiet=True)
     assert report.columns["success"].mean() == 1.0
     assert report.columns["time"].mean() < 20
 
