@@ -40,7 +40,8 @@ class ExecutionConfig:
     """Actions executed between two plans, at least the delay (the policy thinks of one plan at a time); null: as the policy says,
     or all of its plan."""
     decay: float
-    """ensemble: a plan weighs exp(-decay * number of older ones that are still played); ACT has 0.01."""
+    """ensemble: a plan weighs exp(-decay * number of older ones that are still played); ACT has 0.01; below 0, newer ones weigh
+    more."""
     guidance: float
     """realtime: largest weight of the pull towards the old chunk (the paper's beta, 5); 0 draws chunks freely."""
 
@@ -59,8 +60,8 @@ def execution_of(config: ExecutionConfig | None, policy: Any, env: Env, seed: in
             f"evaluator.execution.every={config.every} must be at least 1, and the delay of {delay} unless mode=wait: the policy "
             "thinks of one plan at a time"
         )
-    if config.decay < 0 or config.guidance < 0:
-        raise ConfigError(f"evaluator.execution: decay={config.decay} and guidance={config.guidance} must not be negative")
+    if config.guidance < 0:
+        raise ConfigError(f"evaluator.execution.guidance={config.guidance} must not be negative")
     if config.mode is Mode.realtime:
         _guidable(policy)
     if delay == 0 and config.every is None and config.mode not in (Mode.ensemble, Mode.realtime):
