@@ -36,12 +36,14 @@ class Ensemble(nn.Module):
             self.weights.append(nn.Parameter(torch.empty(count, a, b).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.zeros(count, 1, b)))
 
-    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        """With `frozen` the gradient passes to x, not to the weights."""
-        x = x.expand(self.weights[0].shape[0], *x.shape[-2:])
+    def forward(self, x: Tensor, frozen: bool = False, members: Tensor | None = None) -> Tensor:
+        """With `frozen` the gradient passes to x, not to the weights; `members` (M,) chooses networks."""
+        x = x.expand(self.weights[0].shape[0] if members is None else len(members), *x.shape[-2:])
         last = len(self.weights) - 1
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             w, b = (weight.detach(), bias.detach()) if frozen else (weight, bias)
+            if members is not None:
+                w, b = w[members], b[members]
             x = torch.baddbmm(b, x, w)
             if k < last:
                 x = F.silu(F.layer_norm(x, x.shape[-1:]))
@@ -64,9 +66,9 @@ class Critics(nn.Module):
 
     def backup(self, condition: Tensor, x: Tensor) -> Tensor:
         """The target critics' cautious value (B,): the smallest of a few drawn ones."""
-        values = self.target(torch.cat([condition, x.flatten(1)], dim=1))[..., 0]
         chosen = torch.randperm(self.config.count)[: self.config.targets]
-        return values[chosen].min(0).values
+        values = self.target(torch.cat([condition, x.flatten(1)], dim=1), members=chosen)[..., 0]
+        return values.min(0).values
 
     @torch.no_grad()
     def follow(self) -> None:

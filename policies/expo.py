@@ -30,6 +30,8 @@ class ExpoConfig:
     """Whether a backup takes the best of all, as acting does; false takes one of them, a control."""
     discount: float
     """Of rewards, a control period."""
+    patience: int
+    """Updates for which only critics learn and the generator acts as it is."""
     entropy: float
     """Target entropy of the edits, a dimension."""
     temperature: float
@@ -43,6 +45,9 @@ class ExpoConfig:
 
 
 class Expo(Generator):
+    age: Tensor
+    """Updates so far."""
+
     transitions = True
     """Learns from transitions."""
 
@@ -58,8 +63,9 @@ class Expo(Generator):
         self.size = self.execute * self.action_size
         critics = config.critics
         self.critics = Critics(critics, self.condition_size + self.size)
-        self.editor = Gaussian(self.condition_size + self.size, config.actor_width, critics.layers, self.size)
+        self.editor = Gaussian(self.condition_size + self.size, config.actor_width, critics.layers, self.size, start=-1.5)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)), requires_grad=config.tuned)
+        self.register_buffer("age", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> "Expo":
         super().train(mode)
@@ -82,6 +88,7 @@ class Expo(Generator):
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
         candidates = self.proposed(noise, scene)
         best = self.critics(*self._rows(candidates, scene)).mean(0).unflatten(0, candidates.shape[:2]).argmax(1)
+        best = torch.where(self.age < self.config.patience, 0, best)
         return torch.gather(candidates, 1, best[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))[:, 0]
 
     def proposed(self, noise: Tensor, scene: Scene) -> Tensor:
@@ -103,6 +110,7 @@ class Expo(Generator):
         count = len(batch["reward"])
         with torch.no_grad():
             target = batch["reward"] + batch["discount"] * self._ahead(after)
+            self.age += 1
             drawn = self.base.flow_to(torch.randn(count, *self.base.noise_shape()), scene)
         values = self.critics(scene.condition, self.scaled(batch["action"].flatten(2), scene))
         losses = {"critic": ((values - target) ** 2).mean(), "value": values.detach().mean()}
@@ -113,16 +121,19 @@ class Expo(Generator):
             change, density = self.editor(inputs, torch.randn(count, self.size))
             edited = self._edited(drawn, change)[:, : self.execute]
             worth = self.critics(scene.condition, edited, frozen=True).mean(0)
-            losses["edit"] = (temperature * density - worth).mean()
+            late = float(int(self.age) > self.config.patience)
+            losses["edit"] = late * (temperature * density - worth).mean()
             losses["entropy"], losses["temperature"] = -density.detach().mean(), temperature
             tuning = self.log_temperature * (losses["entropy"] / self.size - self.config.entropy)
-            losses["loss"] = losses["loss"] + losses["edit"] + tuning
+            losses["loss"] = losses["loss"] + losses["edit"] + late * tuning
         return losses
 
     def _ahead(self, scene: Scene) -> Tensor:
         """The value (B,) of what the policy would do in a scene."""
         candidates = self.proposed(torch.randn(scene.condition.shape[0], *self.noise_shape()), scene)
         values = self.critics.backup(*self._rows(candidates, scene)).unflatten(0, candidates.shape[:2])
+        if int(self.age) < self.config.patience:
+            return values[:, 0]
         return values.max(1).values if self.config.best else values[:, -1]
 
     def _rows(self, candidates: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:

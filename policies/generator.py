@@ -70,8 +70,9 @@ class Generator(Policy):
         raise self._cannot("times")
 
     def start(self, noise: Tensor) -> Tensor:
-        """Where its own sampler starts to follow `velocity`: x (N, chunk, A) from standard normal noise (N, chunk, A)."""
-        return getattr(getattr(self, "config", None), "temperature", 1.0) * noise
+        """Where its own sampler starts to follow `velocity`: x (N, chunk, A) at times()[0], from standard normal noise like it."""
+        t = float(self.times()[0])
+        return getattr(getattr(self, "config", None), "temperature", 1.0) * (t**2 + (1 - t) ** 2) ** 0.5 * noise
 
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
         """Chunks x (N, chunk, A) from standard normal noise (N, *noise_shape); scene of N rows."""

@@ -232,7 +232,8 @@ def inpainted(policy: Generator, noise: Tensor, scene: Scene, target: Tensor, we
 
     Equations 2 to 4 of the paper (pseudo-inverse guidance, Song et al., 2023) with our time, which falls from noise, 1, to 0:
     each step also goes down the weighted squared distance of the denoised estimate x - t v from the target, by its
-    vector-Jacobian product; at most by `guidance`, and by no more than what removes all of that distance at once.
+    vector-Jacobian product; at most by `guidance`, and by no more than all of that distance: a diffusion's estimate near t = 1
+    is a small difference of large numbers, and its slope would throw the chunk out of bounds.
     """
     x, times = policy.start(noise), policy.times().tolist()
     for now, then in itertools.pairwise(times):
@@ -246,6 +247,8 @@ def inpainted(policy: Generator, noise: Tensor, scene: Scene, target: Tensor, we
             clean = leaf - now * v
             pull = ((target - clean) * weights[..., None]).detach()
             (towards,) = torch.autograd.grad(clean, leaf, pull)
+        longest = pull.flatten(1).norm(dim=1) / towards.flatten(1).norm(dim=1).clamp_min(1e-9)
+        towards = longest.clamp_max(1.0)[:, None, None] * towards
         spread = now**2 / (now**2 + (1 - now) ** 2)
         weight = min(guidance, 1 / (now - then), now / max((1 - now) * spread, 1e-9))
         x = x + (then - now) * (v.detach() - weight * towards)

@@ -47,7 +47,7 @@ class PushtCem:
             )
         if not 1 <= config.execute <= horizon or config.execute % config.stride:
             raise ConfigError(
-                f"policy: execute={config.execute} must be a multiple of stride={config.stride}, at most {horizon}, knots x stride"
+                f"policy: execute={config.execute} must be a multiple of stride={config.stride}, at most {horizon}"
             )
         self.config, self.env, self.interface = config, env, env.interface
         c = config
