@@ -70,7 +70,7 @@ class Generator(Policy):
         raise self._cannot("times")
 
     def start(self, noise: Tensor) -> Tensor:
-        """Where its own sampler starts to follow `velocity`: x (N, chunk, A) at times()[0], from standard normal noise like it."""
+        """Where its own sampler starts to follow `velocity`: x (N, chunk, A) at times()[0], from standard normal noise."""
         t = float(self.times()[0])
         return getattr(getattr(self, "config", None), "temperature", 1.0) * (t**2 + (1 - t) ** 2) ** 0.5 * noise
 
