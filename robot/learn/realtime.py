@@ -26,6 +26,8 @@ from sim.env import Env
 Mode = Enum("Mode", ["wait", "async", "ensemble", "realtime"])
 NEVER = 2**62
 """A step that does not come."""
+NOISE, SLOPE = 0.99, 2.0
+"""Flow time above which a chunk is pure noise, and the largest slope of an estimate that is followed."""
 
 
 @dataclass
@@ -227,18 +229,21 @@ def mask(left: Tensor, delay: int, length: int) -> Tensor:
     return torch.where(index < delay, 1.0, c * torch.expm1(c) / math.expm1(1.0)) * (index < left)
 
 
+@torch.no_grad()
 def inpainted(policy: Generator, noise: Tensor, scene: Scene, target: Tensor, weights: Tensor, guidance: float) -> Tensor:
     """Chunks x (N, chunk, A) from noise (N, chunk, A), drawn towards `target` (N, chunk, A) where `weights` (N, chunk) say so.
 
     Equations 2 to 4 of the paper (pseudo-inverse guidance, Song et al., 2023) with our time, which falls from noise, 1, to 0:
     each step also goes down the weighted squared distance of the denoised estimate x - t v from the target, by its
-    vector-Jacobian product; at most by `guidance`, and by no more than all of that distance: a diffusion's estimate near t = 1
-    is a small difference of large numbers, and its slope would throw the chunk out of bounds.
+    vector-Jacobian product; at most by `guidance`, and by no more than all of that distance.
+
+    From pure noise nothing can be estimated, and an estimate's slope is about 1. A diffusion's estimate is there a small
+    difference of large numbers, whose slope threw chunks out of bounds; so none is followed there, and none too steep.
     """
     x, times = policy.start(noise), policy.times().tolist()
     for now, then in itertools.pairwise(times):
         t = torch.full((len(x),), now, dtype=x.dtype)
-        if not guidance:
+        if not guidance or now > NOISE:
             x = x + (then - now) * policy.velocity(x, t, scene)
             continue
         with torch.enable_grad():
@@ -247,8 +252,8 @@ def inpainted(policy: Generator, noise: Tensor, scene: Scene, target: Tensor, we
             clean = leaf - now * v
             pull = ((target - clean) * weights[..., None]).detach()
             (towards,) = torch.autograd.grad(clean, leaf, pull)
-        longest = pull.flatten(1).norm(dim=1) / towards.flatten(1).norm(dim=1).clamp_min(1e-9)
-        towards = longest.clamp_max(1.0)[:, None, None] * towards
+        steepness = towards.flatten(1).norm(dim=1) / pull.flatten(1).norm(dim=1).clamp_min(1e-9)
+        towards = towards / (steepness / SLOPE).clamp_min(1.0)[:, None, None]
         spread = now**2 / (now**2 + (1 - now) ** 2)
         weight = min(guidance, 1 / (now - then), now / max((1 - now) * spread, 1e-9))
         x = x + (then - now) * (v.detach() - weight * towards)

@@ -7,7 +7,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from policies.diffusion_policy import DiffusionPolicy, DiffusionPolicyConfig
+from policies.generative import GenerativeConfig, Kind, Times
 from policies.generator import Generator, Scene
+from policies.gpc import Gpc, GpcConfig, Operator
 from policies.policy import Plan, Policy
 from robot.core import paths
 from robot.core.errors import ConfigError
@@ -19,6 +22,9 @@ from sim.env import Env
 
 WALK = Interface((Field("agent", (1,)), Field("clock", (1,))), Field("target", (1,)), 0.1)
 LENGTH = 8
+RAMP = torch.linspace(0.5, 1.0, LENGTH)[None, :, None]
+FLAT = {"_target_": "policies.nn.features.Flat", "scale": {"clock": 1.0}, "offset": {}, "differences": [], "finer": 0.0}
+MLP = {"_target_": "policies.nn.mlp.ResidualMlp", "width": 64, "blocks": 2}
 
 
 class Walk(Env):
@@ -226,3 +232,58 @@ def test_every_yaml_plays_at_once(name):
     with initialize_config_dir(str(paths.CONFIGS), version_base=None):
         node = compose("evaluate", [f"evaluator={name}"]).evaluator.execution
     assert type(execution_of(config(**{**node, "mode": str(node.mode)}), TwoWays(), Walk(), 0)) is Execution
+
+
+def learner(kind, steps):
+    generative = GenerativeConfig(kind, 100, steps, 3.0, False, Times.uniform)
+    return DiffusionPolicyConfig(LENGTH, 4, 1, FLAT, MLP, None, [0.0], [1.0], 1.0, generative)
+
+
+def trained(kind, steps):
+    """A small policy that has learnt chunks that rise or fall, equally likely."""
+    torch.manual_seed(0)
+    policy = DiffusionPolicy(learner(kind, steps), WALK)
+    optimizer = torch.optim.Adam(policy.parameters(), 1e-3)
+    for _ in range(500):
+        chunk = torch.where(torch.rand(128, 1, 1) < 0.5, 1.0, -1.0) * RAMP + 0.05 * torch.randn(128, LENGTH, 1)
+        inputs = {"condition": torch.zeros(128, 1), "anchor": torch.zeros(128, 1), "valid": torch.ones(128, LENGTH)}
+        optimizer.zero_grad()
+        policy.loss({**inputs, "action": chunk})["loss"].backward()
+        optimizer.step()
+    return policy.eval()
+
+
+@pytest.mark.parametrize(("kind", "steps"), [(Kind.flow, 10), (Kind.diffusion, 10), (Kind.diffusion, 100)])
+def test_learnt_fields_are_guided_too(kind, steps):
+    policy = trained(kind, steps)
+    noise = torch.randn(256, LENGTH, 1, generator=torch.Generator().manual_seed(1))
+    scene = Scene(torch.zeros(256, 1), torch.zeros(256, 1, 1))
+    with torch.no_grad():
+        free = policy.flow_to(noise, scene)
+    drawn = inpainted(policy, noise, scene, free, torch.ones(256, LENGTH), 0.0)
+    torch.testing.assert_close(drawn, free, rtol=0, atol=1e-2)
+    held = inpainted(policy, noise, scene, RAMP.expand(256, -1, -1), mask(torch.full((256,), LENGTH), 2, LENGTH), 5.0)
+    assert float((free.mean((1, 2)) > 0).float().mean()) < 0.6
+    assert float((held.mean((1, 2)) > 0).float().mean()) > 0.7
+    assert float((held - RAMP)[:, :2].abs().median()) < 0.1
+
+
+@pytest.mark.parametrize("operator", list(Operator))
+def test_compositions_are_guided_where_they_have_a_field(operator):
+    node = {**vars(learner(Kind.flow, 4)), "_target_": "policies.diffusion_policy.DiffusionPolicy"}
+    node["generative"] = {**vars(node["generative"]), "kind": "flow", "times": "uniform"}
+    policy = Gpc(GpcConfig([node, node], [0.5, 0.5], None, operator, 1.0, 4, 0.5, 4), WALK)
+    if operator is not Operator.convex:
+        with pytest.raises(ConfigError, match="operator=convex"):
+            played(policy, 1, mode="realtime")
+        return
+    plain = played(policy, 12)[0]
+    assert played(policy, 12, mode="realtime", guidance=0.0)[0] == pytest.approx(plain, abs=1e-5)
+
+
+def test_what_follows_no_field_is_refused():
+    for kind, stochastic in ((Kind.regression, False), (Kind.diffusion, True)):
+        keys = learner(kind, 10)
+        keys.generative.stochastic = stochastic
+        with pytest.raises(ConfigError, match="guides a velocity field"):
+            played(DiffusionPolicy(keys, WALK), 1, mode="realtime")
