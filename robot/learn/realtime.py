@@ -57,11 +57,8 @@ def execution_of(config: ExecutionConfig | None, policy: Any, env: Env, seed: in
     if config is None:
         return Execution(policy, env, seed)
     delay = periods(config, env.interface.dt)
-    if config.every is not None and config.every < max(1, delay if config.mode is not Mode.wait else 1):
-        raise ConfigError(
-            f"evaluator.execution.every={config.every} must be at least 1, and the delay of {delay} unless mode=wait: the policy "
-            "thinks of one plan at a time"
-        )
+    if config.every is not None and config.every < 1:
+        raise ConfigError(f"evaluator.execution.every={config.every} must be at least 1")
     if config.guidance < 0:
         raise ConfigError(f"evaluator.execution.guidance={config.guidance} must not be negative")
     if config.mode is Mode.realtime:
@@ -178,10 +175,17 @@ class Late(Execution):
         own = self.policy.execute if isinstance(self.policy, Generator) else length
         self.every = every = self.config.every or own
         late = 0 if self.config.mode is Mode.wait else self.delay
+        if every < late:
+            raise ConfigError(
+                f"evaluator.execution: a plan every {every} actions that comes {late} late, and the policy thinks of one plan at a "
+                f"time; choose every at least {late}, or mode=wait"
+            )
         if every + late > length:
+            most = length - late
+            advice = f"every at most {most}, or mode=wait" if most >= late else "mode=wait"
             raise ConfigError(
                 f"evaluator.execution: a plan every {every} actions and a delay of {late} need plans of {every + late} actions, "
-                f"{type(self.policy).__name__} gives {length}; choose every at most {length - late}, or mode=wait"
+                f"{type(self.policy).__name__} gives {length}; choose {advice}"
             )
         room = max(2, -(-length // every))
         self.chunks = actions.new_zeros(worlds, room, *actions.shape[1:])

@@ -215,7 +215,9 @@ def test_jerk_tells_borders_from_the_rest():
     [
         ({"mode": "realtime"}, Scribe(), "mode=async"),
         ({"mode": "async", "delay": 3, "every": 2}, TwoWays(), "one plan at a time"),
-        ({"mode": "async", "delay": 5}, TwoWays(), "every at most 3"),
+        ({"mode": "async", "delay": 5}, TwoWays(), "one plan at a time"),
+        ({"mode": "async", "delay": 3, "every": 6}, TwoWays(), "every at most 5"),
+        ({"mode": "async", "delay": 5, "every": 5}, TwoWays(), "choose mode=wait"),
         ({"every": 0}, TwoWays(), "at least 1"),
         ({"delay": 1, "latency": 20.0}, TwoWays(), "only one"),
         ({"delay": -1}, TwoWays(), "negative"),
