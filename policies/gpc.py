@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from policies.generator import Generator, Scene
 from policies.held import hold
 from policies.policy import Memory, Observation
-from robot.core.errors import ConfigError
+from robot.core.errors import ConfigError, NotSupportedError
 from robot.core.interface import Interface
 
 
@@ -82,10 +82,14 @@ class Gpc(Generator):
         self.register_buffer("weights", torch.tensor([w / total for w in config.weights]), persistent=False)
 
     def _agree(self, parents: list[Generator]) -> None:
-        for k, parent in enumerate(parents[1:], 1):
+        for k, parent in enumerate(parents):
+            try:
+                parent.times()
+            except NotSupportedError as error:
+                raise ConfigError(f"policy.parents[{k}] follows no field that could be composed: {error}") from error
             if parent.noise_shape() != (parent.chunk, parent.action_size):
                 raise ConfigError(
-                    f"policy.parents[{k}]: {type(parent).__name__} follows no field of its own; compose what it holds"
+                    f"policy.parents[{k}] draws noise on its way, so it follows no field; set generative.stochastic=false"
                 )
             if not torch.equal(parent.scale, parents[0].scale):
                 raise ConfigError(

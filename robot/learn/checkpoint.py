@@ -133,6 +133,12 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _load(policy: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise CheckpointError(
+            f"checkpoint '{folder}' has weights that are not finite: {', '.join(broken[:3])}; "
+            "remove its folder to fall back to an older one, or train again"
+        )
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:
