@@ -177,8 +177,8 @@ class Late(Execution):
         late = 0 if self.config.mode is Mode.wait else self.delay
         if every < late:
             raise ConfigError(
-                f"evaluator.execution: a plan every {every} actions that comes {late} late, and the policy thinks of one plan at a "
-                f"time; choose every at least {late}, or mode=wait"
+                f"evaluator.execution: a plan every {every} actions that comes {late} late; the policy thinks of one plan at a "
+                f"time, choose every at least {late}, or mode=wait"
             )
         if every + late > length:
             most = length - late
