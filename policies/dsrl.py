@@ -132,7 +132,8 @@ class Dsrl(Generator):
         noise = torch.randn(scene.condition.shape[0], *self.noise_shape()) if noise is None else noise
         latent = self.choose(noise, scene)
         plan = self.plan_of(self.steered(latent, scene), scene, memory)
-        plan.aside = {"latent": latent}
+        if self.config.variant is Variant.sac:
+            plan.aside = {"latent": latent}
         return plan
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

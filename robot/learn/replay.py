@@ -6,6 +6,7 @@ episodes are recorded also `return` (B,), the discounted sum to their end, a low
 """
 
 import os
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,15 +178,18 @@ class Replay:
 
 
 class _Driver:
-    """Moves all worlds by one control period at a time and cuts what happens into transitions."""
+    """Moves all worlds by one control period at a time and cuts what happens into transitions.
+
+    Every frame begins one, not only those where a decision was due: what was executed from there on is a chunk like any other.
+    Where a decision left something aside that is learnt from, such as its noise, only decisions begin one.
+    """
 
     def __init__(self, policy: Any, env: Env, seed: int) -> None:
         self.env, self.discount = env, policy.config.discount
         self.execution = Execution(policy, env, seed)
         self.observation, _ = env.reset(seed=seed)
-        n = env.num_envs
-        self.reward, self.weight = np.zeros(n), np.ones(n)
-        self.start: dict[str, np.ndarray] = {}
+        self.recent: deque[dict[str, np.ndarray]] = deque(maxlen=policy.execute)
+        self.age = np.zeros(env.num_envs, np.int64)
 
     @torch.no_grad()
     def move(self, policy: Any) -> tuple[dict[str, np.ndarray], list[float]]:
@@ -195,25 +199,32 @@ class _Driver:
         policy.exploring = True
         action = execution.act(self.observation)
         policy.exploring = False
-        fresh = execution.fresh.numpy()
-        given = {**execution.inputs, "action": execution.plan.actions, **execution.plan.aside}
-        for name, value in given.items():
-            new = value.numpy()
-            if name not in self.start:
-                self.start[name] = np.zeros(new.shape, np.float32)
-            self.start[name][fresh] = new[fresh]
-        self.reward[fresh], self.weight[fresh] = 0.0, 1.0
+        aside = execution.plan.aside
+        begins = execution.fresh.numpy() if aside else np.ones(env.num_envs, bool)
+        frame = {name: value.numpy().astype(np.float32) for name, value in {**execution.inputs, **aside}.items()}
         self.observation, reward, terminated, _, info = env.step(action)
-        self.reward += self.weight * reward.numpy()
-        self.weight *= self.discount
+        self.recent.append({**frame, "action": action.numpy(), "reward": reward.numpy(), "begins": begins})
+        self.age += 1
         done = info["done"].numpy()
-        rows = np.nonzero(done | execution.spent.numpy())[0]
-        last = info.get("final_obs", self.observation)
-        after, _ = policy.prepare(last, execution.memory)
-        found = {name: value[rows].copy() for name, value in self.start.items()}
-        found |= {f"next_{name}": value.numpy()[rows].astype(np.float32) for name, value in after.items()}
-        found["reward"] = self.reward[rows].astype(np.float32)
-        found["discount"] = (self.weight * ~terminated.numpy())[rows].astype(np.float32)
+        after, _ = policy.prepare(info.get("final_obs", self.observation), execution.memory)
+        following = {f"next_{name}": value.numpy().astype(np.float32) for name, value in after.items()}
+        found = [self._cut(k, following, terminated.numpy(), done) for k in range(len(self.recent)) if k == 0 or bool(done.any())]
+        self.age[done] = 0
         execution.end(info["done"])
         outcomes = info["final_info"]["success"].numpy()[done].tolist() if "final_info" in info else []
-        return found, outcomes
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}, outcomes
+
+    def _cut(self, k: int, following: dict[str, np.ndarray], terminated: np.ndarray, done: np.ndarray) -> dict[str, np.ndarray]:
+        """Transitions from the k-th of the recent frames, of worlds that were there: those that are whole, or end here."""
+        frames = list(self.recent)[k:]
+        length, whole = len(frames), self.recent.maxlen
+        assert whole is not None
+        rows = np.nonzero((self.age >= length) & (done | (length == whole)) & frames[0]["begins"])[0]
+        actions = [frame["action"][rows] for frame in frames] + [frames[-1]["action"][rows]] * (whole - length)
+        found = {name: value[rows] for name, value in frames[0].items() if name not in ("action", "reward", "begins")}
+        found |= {name: value[rows] for name, value in following.items()}
+        found["action"] = np.stack(actions, axis=1).astype(np.float32)
+        rewards = np.stack([frame["reward"][rows] for frame in frames])
+        found["reward"] = (self.discount ** np.arange(length) @ rewards).astype(np.float32)
+        found["discount"] = (self.discount**length * ~terminated[rows]).astype(np.float32)
+        return found

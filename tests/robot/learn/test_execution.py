@@ -47,7 +47,7 @@ class Counter(Policy):
 
     def __init__(self):
         super().__init__(LINE)
-        self.asked = 0
+        self.asked, self.execute = 0, 2
         self.config = SimpleNamespace(discount=0.5)
 
     def initial_memory(self, batch):
@@ -139,6 +139,49 @@ def test_trials_become_transitions(tmp_path):
     assert ended.any()
     assert (table["discount"][~ended] == 0.25).all()
     assert replay.steps == 16
+
+
+class Plain(Counter):
+    """The same, with nothing set aside."""
+
+    def decide(self, inputs, memory, noise=None):
+        plan = super().decide(inputs, memory, noise)
+        plan.aside = {}
+        return plan
+
+
+def test_every_frame_begins_a_transition_as_in_recorded_episodes(tmp_path):
+    replay, periods = Replay(ReplayConfig(4, 1, 40, None, 0.0), Line(1)), 40
+    replay.open(tmp_path, 0)
+    replay.batch(0, Plain())
+    env, policy, columns = Line(1), Plain(), {name: [] for name in ("where", "action", "reward", "terminated")}
+    observation, _ = env.reset(seed=1)
+    execution = Execution(policy, env, 1)
+    for _ in range(periods):
+        columns["where"].append(observation["where"][0].numpy())
+        action = execution.act(observation)
+        observation, reward, terminated, _, info = env.step(action)
+        for name, value in (("action", action[0]), ("reward", reward[0]), ("terminated", terminated[0])):
+            columns[name].append(value.float().numpy())
+        execution.end(info["done"])
+    frames = {name: np.stack(values) for name, values in columns.items()}
+    ends = np.nonzero(frames["terminated"])[0]
+    count = ends[-1] + 1
+    last = ends[np.searchsorted(ends, np.arange(count))]
+    expected = transitions({name: value[:count] for name, value in frames.items()}, last, 2, 0.5)
+    own = {name: value[: replay.size] for name, value in replay.table.items()}
+
+    def rows(table, n):
+        return sorted(
+            np.column_stack([table[name][:n].reshape(n, -1) for name in ("where", "action", "reward", "discount")])
+            .round(4)
+            .tolist()
+        )
+
+    got = rows(own, replay.size)
+    for row in rows(expected, count):
+        assert row in got
+    assert replay.size - count <= 5, "what the last, unfinished episode gave"
 
 
 def test_interrupted_trials_go_on_with_the_same_numbers(tmp_path):
