@@ -30,6 +30,8 @@ class ExpoConfig:
     """Whether a backup takes the best of all, as acting does; false takes one of them, a control."""
     discount: float
     """Of rewards, a control period."""
+    pessimism: float
+    """Standard deviations of the ensemble that are subtracted from its mean."""
     patience: int
     """Updates for which only critics learn and the generator acts as it is."""
     entropy: float
@@ -87,9 +89,20 @@ class Expo(Generator):
 
     def flow_to(self, noise: Tensor, scene: Scene) -> Tensor:
         candidates = self.proposed(noise, scene)
-        best = self.critics(*self._rows(candidates, scene)).mean(0).unflatten(0, candidates.shape[:2]).argmax(1)
-        best = torch.where(self.age < self.config.patience, 0, best)
-        return torch.gather(candidates, 1, best[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))[:, 0]
+        best = self.cautious(candidates, scene).argmax(1)
+        return self._taken(candidates, torch.where(self.age < self.config.patience, 0, best))
+
+    def cautious(self, candidates: Tensor, scene: Scene) -> Tensor:
+        """Ensemble mean less `pessimism` deviations (B, n) of candidates x (B, n, T, A)."""
+        rows = scene.condition.repeat_interleave(candidates.shape[1], 0), candidates.flatten(0, 1)[:, : self.execute]
+        return self._cautious(self.critics(*rows)).unflatten(0, candidates.shape[:2])
+
+    def _cautious(self, values: Tensor) -> Tensor:
+        return values.mean(0) - self.config.pessimism * values.std(0, unbiased=False)
+
+    def _taken(self, candidates: Tensor, index: Tensor) -> Tensor:
+        """The candidate (B, T, A) of each row's index (B,)."""
+        return torch.gather(candidates, 1, index[:, None, None, None].expand(-1, 1, *candidates.shape[2:]))[:, 0]
 
     def proposed(self, noise: Tensor, scene: Scene) -> Tensor:
         """Candidates x (B, 2 N, T, A), the edited ones last; (B, N, T, A) without edits."""
@@ -120,7 +133,7 @@ class Expo(Generator):
             inputs = torch.cat([scene.condition, self._part(drawn)], dim=1)
             change, density = self.editor(inputs, torch.randn(count, self.size))
             edited = self._edited(drawn, change)[:, : self.execute]
-            worth = self.critics(scene.condition, edited, frozen=True).mean(0)
+            worth = self._cautious(self.critics(scene.condition, edited, frozen=True))
             late = float(int(self.age) > self.config.patience)
             losses["edit"] = late * (temperature * density - worth).mean()
             losses["entropy"], losses["temperature"] = -density.detach().mean(), temperature
@@ -129,16 +142,14 @@ class Expo(Generator):
         return losses
 
     def _ahead(self, scene: Scene) -> Tensor:
-        """The value (B,) of what the policy would do in a scene."""
-        candidates = self.proposed(torch.randn(scene.condition.shape[0], *self.noise_shape()), scene)
-        values = self.critics.backup(*self._rows(candidates, scene)).unflatten(0, candidates.shape[:2])
-        if int(self.age) < self.config.patience:
-            return values[:, 0]
-        return values.max(1).values if self.config.best else values[:, -1]
-
-    def _rows(self, candidates: Tensor, scene: Scene) -> tuple[Tensor, Tensor]:
-        """Conditions and executed parts of all candidates, a row each."""
-        return scene.condition.repeat_interleave(candidates.shape[1], 0), candidates.flatten(0, 1)[:, : self.execute]
+        """The value (B,) of what the policy would do in a scene: it picks, the targets judge."""
+        noise = torch.randn(scene.condition.shape[0], *self.noise_shape())
+        if self.config.best:
+            chosen = self.flow_to(noise, scene)
+        else:
+            candidates = self.proposed(noise, scene)
+            chosen = candidates[:, 0 if int(self.age) < self.config.patience else -1]
+        return self.critics.backup(scene.condition, chosen[:, : self.execute])
 
     def _part(self, x: Tensor) -> Tensor:
         return x[:, : self.execute].flatten(1)
@@ -157,4 +168,4 @@ class Expo(Generator):
         inputs, _ = self.prepare(observation, self.initial_memory(candidates.shape[0]))
         scene, n = self.encode(inputs), candidates.shape[1]
         x = self.scaled(candidates.flatten(3).flatten(0, 1), scene.repeat(n)).unflatten(0, (-1, n))
-        return self.critics(*self._rows(x, scene)).mean(0).unflatten(0, candidates.shape[:2])
+        return self.cautious(x, scene)

@@ -109,7 +109,7 @@ def dsrl(base, **keys):
 
 def expo(base, **keys):
     values = {
-        "base": base, "samples": 4, "edit": 0.5, "best": True, "discount": 0.9, "patience": 20, "entropy": -1.0,
+        "base": base, "samples": 4, "edit": 0.5, "best": True, "discount": 0.9, "pessimism": 1.0, "patience": 20, "entropy": -1.0,
         "temperature": 0.02, "tuned": True, "actor_width": 64, "critics": CRITICS,
     }  # fmt: skip
     return Expo(ExpoConfig(**{**values, **keys}), TOY)
