@@ -53,7 +53,7 @@ def start(run: Path, cfg: DictConfig) -> None:
     file = run / "config.yaml"
     plain = {key: value for key, value in OmegaConf.to_container(cfg, resolve=True).items() if key not in ("resume", "output")}
     if file.exists():
-        before = OmegaConf.to_container(OmegaConf.load(file))
+        before = OmegaConf.to_container(OmegaConf.merge(plain, OmegaConf.load(file)))  # keys it did not know have their defaults
         changed = sorted(key for key in {*plain, *before} if plain.get(key) != before.get(key))
         if changed:
             raise ConfigError(

@@ -27,6 +27,7 @@ SMALL = {
         "fusion_queries": 8, "fusion_layers": 1, "fusion_hidden": 48, "rgb_frames": 2, "threads": 1, "size": 2,
         "image_size": 56, "steps": 2,
         "generative": {"sample_steps": 2},
+        "denoiser": {"width": 32, "blocks": 1, "layers": 1, "heads": 2, "dims": [16, 32], "step_embedding": 32},
     },
     "data": {"batch_size": 8, "round_plans": 3, "episodes": 2, "warmup": 20},
 }  # fmt: skip
