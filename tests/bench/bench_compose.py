@@ -28,7 +28,7 @@ from sim.env import Env
 
 KEYS = {
     "env": "pusht", "episodes": "1000", "seed": "2000000", "frames": "4096", "samples": "8", "steps": "10", "temperature": "1.0",
-    "execute": "8", "parents": "", "root": "",
+    "execute": "8", "num_envs": "250", "parents": "", "root": "",
 }  # fmt: skip
 GRID = [k / 10 for k in range(11)]
 
@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> None:
     parents = keys["parents"].split(",")
     final = OmegaConf.to_container(OmegaConf.load(CONFIGS / "test" / f"{keys['env']}.yaml"))
     assert isinstance(final, dict)
-    env = build(gym.config(keys["env"], **{str(key): value for key, value in final.items()}, threads=1), "env")
+    changed = {**{str(key): value for key, value in final.items()}, "threads": 1, "num_envs": int(keys["num_envs"])}
+    env = build(gym.config(keys["env"], **changed), "env")
     found = weigh(keys, parents, env)
     evaluator = Evaluator(EvaluatorConfig(int(keys["episodes"]), int(keys["seed"]), 0, 0, None))
     rows, success = {}, {}
