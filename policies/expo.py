@@ -143,12 +143,13 @@ class Expo(Generator):
 
     def _ahead(self, scene: Scene) -> Tensor:
         """The value (B,) of what the policy would do in a scene: it picks, the targets judge."""
-        noise = torch.randn(scene.condition.shape[0], *self.noise_shape())
-        if self.config.best:
-            chosen = self.flow_to(noise, scene)
+        count = scene.condition.shape[0]
+        if int(self.age) < self.config.patience:
+            chosen = self.base.flow_to(torch.randn(count, *self.base.noise_shape()), scene)
+        elif self.config.best:
+            chosen = self.flow_to(torch.randn(count, *self.noise_shape()), scene)
         else:
-            candidates = self.proposed(noise, scene)
-            chosen = candidates[:, 0 if int(self.age) < self.config.patience else -1]
+            chosen = self.proposed(torch.randn(count, *self.noise_shape()), scene)[:, -1]
         return self.critics.backup(scene.condition, chosen[:, : self.execute])
 
     def _part(self, x: Tensor) -> Tensor:
