@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = onnx.export(policy, Path(folder))
             results[name] = times(onnx.OnnxPolicy(onnx.OnnxConfig(str(file), 1)), repeats)
-            results[name]["parameters"] = sum(p.numel() for p in policy.parameters())
+            results[name] |= {"parameters": sum(p.numel() for p in policy.parameters()), "graph_runs": repeats}
+            results[name]["random_weights"] = name not in trained
     slow = results["published U-Net, 100 steps"]["p50_ms"]
     for row in results.values():
         row["times_faster_than_unet"] = round(slow / row["p50_ms"], 1)

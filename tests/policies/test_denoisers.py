@@ -14,6 +14,7 @@ from policies.generative import Generative, GenerativeConfig, Kind, Times
 from policies.nn.denoisers import ChunkTransformer, ChunkTransformerConfig, Unet1d, Unet1dConfig
 from robot.core.config import build
 from robot.core.errors import ConfigError
+from tests.contracts.conftest import composed
 
 HORIZON, ACTION, CONDITION = 16, 2, 40
 """Diffusion Policy's PushT: chunks of 16, two frames of 20 numbers."""
@@ -93,6 +94,20 @@ def test_transformer_has_the_published_size() -> None:
     ends = (ACTION * w + w) + (20 * w + w) + (8 * w * w + 5 * w) + 2 * w + (ACTION * w + ACTION)
     assert count(net) == layers + ends + (HORIZON + 3) * w
     assert count(net) == pytest.approx(8.97e6, rel=0.01)
+
+
+@pytest.mark.parametrize(("preset", "published"), [("diffusion_unet", 65.8e6), ("diffusion_transformer", 8.97e6)])
+def test_presets_have_the_published_sizes(preset: str, published: float) -> None:
+    """At the published condition, two frames of twenty numbers."""
+    with torch.device("meta"):
+        net = build(
+            composed(f"policy={preset}").policy.denoiser,
+            "denoiser",
+            horizon=HORIZON,
+            action_size=ACTION,
+            condition_size=CONDITION,
+        )
+    assert count(net) == pytest.approx(published, rel=0.01)
 
 
 def test_mlp_is_small() -> None:
