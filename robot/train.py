@@ -34,6 +34,8 @@ def main(cfg: DictConfig) -> None:
     seed_weights(cfg.seed)
     test = build(OmegaConf.merge(cfg.env, cfg.test), "env")
     policy = build(cfg.policy, "policy", interface=env.interface, env=test)
+    if cfg.start is not None:
+        runs.begin_with(policy, cfg.start)
     trainer = build(cfg.trainer, "trainer")
     evaluator = build(cfg.evaluator, "evaluator")
     trainer.fit(policy, source, run, cfg.seed, lambda actor: evaluator.quick(actor, test, cfg.trainer.evaluate_episodes))

@@ -39,3 +39,7 @@ class MissingExtraError(TillerError):
 
 class DivergedError(TillerError):
     """A loss or parameter became NaN or infinite during training."""
+
+
+class DriverError(TillerError):
+    """A robot that cannot be reached, refuses, or fails; or a driver without limits."""

@@ -34,6 +34,8 @@ class Offline(Episodes):
             frames, last = self._prepare(policy)
             self.table = transitions(frames, last, policy.execute, policy.config.discount)
             self.columns, self.last = frames, last
+            if hasattr(policy, "study"):  # what a policy keeps of the whole data set, such as whom to find near
+                policy.study(self.table)
         rng = np.random.default_rng([self.seed, step, 1])
         return pick(self.table, rng.integers(len(self.last), size=self.config.batch_size))
 

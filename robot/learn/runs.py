@@ -67,6 +67,23 @@ def start(run: Path, cfg: DictConfig) -> None:
     (run / "versions.json").write_text(json.dumps(about, indent=1))
 
 
+def begin_with(policy: Any, run: str) -> None:
+    """Give a new policy the weights of a run of the same policy.
+
+    Raises:
+        CheckpointError: there is no such run, or its policy is another one.
+    """
+    from robot.learn.checkpoint import load_policy
+
+    try:
+        policy.load_state_dict(load_policy(run)[0].state_dict())
+    except RuntimeError as error:
+        first = str(error).splitlines()[min(1, len(str(error).splitlines()) - 1)].strip()
+        raise CheckpointError(
+            f"start={run}: its weights do not fit this policy: {first}; start takes a run of the same policy"
+        ) from error
+
+
 def make_policy(node: DictConfig, name: str, env: Env, **runtime: Any) -> Any:
     """A policy for an env: it must have the env's Interface, and one that learns must come with weights."""
     policy = build(node, "policy", interface=env.interface, env=env, **runtime)

@@ -79,7 +79,7 @@ def subject(policy_name: str, tmp_path_factory: pytest.TempPathFactory) -> Simpl
         if OmegaConf.is_missing(node, key):
             held = _generator(env, tmp_path_factory)
             node[key] = held if key == "base" else [held, held]
-    if "root" in source:
+    if "root" in source or OmegaConf.is_missing(source, "root"):
         source.root = _demonstrated(env, source.get("expert"), tmp_path_factory)
     wraps = "policy" in inspect.signature(locate(node._target_)).parameters
     runtime = {"policy": _default(env)} if wraps else {}

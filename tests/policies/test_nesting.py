@@ -29,11 +29,11 @@ WRAPPERS = {
     "sac": lambda base: {"policy": "dsrl", "base": base, "variant": "sac", "actor_width": 16, "critics": CRITICS},
     "through": lambda base: {"policy": "dsrl", "base": base, "variant": "through", "actor_width": 16, "critics": CRITICS},
     "expo": lambda base: {"policy": "expo", "base": base, "samples": 2, "actor_width": 16, "critics": CRITICS},
-    "one_step": lambda base: {"policy": "one_step", "base": base, "denoiser": SMALL},
+    "one_step": lambda base: {"policy": "one_step", "base": base},
 }
 REFUSED = {
     "gpc": ({"ddpm", "mip", "regression", "vgps", "na", "sac", "through", "expo", "one_step"}, "field"),
-    "one_step": ({"ddpm", "vgps", "na", "sac", "through", "expo"}, "more than one noise"),
+    "one_step": ({"ddpm", "mip", "regression", "vgps", "na", "sac", "through", "expo", "one_step"}, "field|more than one noise"),
 }
 """Over what a wrapper makes no sense, and the word that says so."""
 PAIRS = [(outer, inner) for outer in WRAPPERS for inner in [*PROCESSES, *WRAPPERS]]

@@ -1,0 +1,70 @@
+"""From plans of several actions, which come late and overlap, to what the robot should do right now."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hardware.guard import Action
+from hardware.thinker import Thought
+
+
+@dataclass
+class ChunksConfig:
+    execute: int
+    """Actions of a plan that are carried out before the next plan is due, 0 for all of them."""
+    interpolate: bool
+    """Move in a straight line from action to action, instead of holding each for its period."""
+    blend: float
+    """Time over which a new plan takes over from the old one [s], 0 for at once."""
+    ahead: float
+    """How long before it is due a new plan is asked for [s]: what the policy takes to think."""
+
+
+class Chunks:
+    """Plans by time: action k of a plan is for the period that begins k * dt after the measurement that the plan rests on.
+
+    A plan that comes late begins in its middle: what it says of the past is past.
+    """
+
+    def __init__(self, config: ChunksConfig, dt: float, steps: int) -> None:
+        """dt: the policy's control period [s]; steps: actions of a plan."""
+        self.config, self.dt = config, dt
+        self.count = min(config.execute or steps, steps)
+        self.plan: Thought | None = None
+        self.before: Thought | None = None
+        self.since = -np.inf
+
+    def reset(self) -> None:
+        """Forget all plans."""
+        self.plan = self.before = None
+
+    def due(self, now: float) -> bool:
+        """Whether a new plan should be asked for."""
+        return self.plan is None or now >= self.plan.stamp + self.count * self.dt - self.config.ahead - 1e-9
+
+    def take(self, plan: Thought, now: float) -> None:
+        """Follow a new plan from now on; one that rests on older measurements than the present one is no news."""
+        if self.plan is None or plan.stamp > self.plan.stamp:
+            self.before, self.plan, self.since = self.plan, plan, now
+
+    def wanted(self, now: float) -> Action | None:
+        """What should be done now; past its end a plan has nothing to say, and its age grows."""
+        if self.plan is None:
+            return None
+        values = self._of(self.plan, now)
+        if self.before is not None and self.config.blend > 0 and now < self.since + self.config.blend:
+            share = (now - self.since) / self.config.blend
+            values = share * values + (1 - share) * self._of(self.before, now)
+        return Action(values, self._rests(now))
+
+    def _of(self, plan: Thought, now: float) -> np.ndarray:
+        at = min(max((now - plan.stamp) / self.dt, 0.0), len(plan.actions) - 1e-9)
+        first = int(at + 1e-9)
+        if not self.config.interpolate or first + 1 >= len(plan.actions):
+            return plan.actions[min(first, len(plan.actions) - 1)]
+        return plan.actions[first] + (at - first) * (plan.actions[first + 1] - plan.actions[first])
+
+    def _rests(self, now: float) -> float:
+        """Age is counted from when the plan's last carried-out action was due to end, or as long as it lasts, from now."""
+        assert self.plan is not None
+        return min(now, self.plan.stamp + self.count * self.dt)

@@ -1,0 +1,198 @@
+"""The command gate against adversaries: nothing outside the limits ever leaves, and the robot can always still stop."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardware import safety
+from hardware.limits import Channel, Family, Limits, Safe
+from robot.core.errors import ConfigError
+
+ARM = Channel("joint", "rad", -2.8, 2.8, 2.6, 15.0, 500.0)
+
+
+def limits(dt, *channels):
+    return Limits(Family.joints, Safe.hold, dt, 0.1, 0.1, math.inf, list(channels), [], None, None)
+
+
+def drive(channel, dt, wanted, start=0.0):
+    """All commands (K,) that leave for what is wanted (K,), and the state after."""
+    bounds = safety.bounds(limits(dt, channel))
+    state, sent = safety.rest([start]), []
+    for value in wanted:
+        command, state, _ = safety.step(None if value is None else [value], state, bounds, dt)
+        sent.append(command[0])
+    return sent, state, bounds
+
+
+def broken(sent, channel, dt, start=0.0):
+    """The first command that breaks a limit by more than rounding, in words, or None."""
+    q = [start] * 3 + sent
+    for k in range(3, len(q)):
+        v, a = (q[k] - q[k - 1]) / dt, (q[k] - 2 * q[k - 1] + q[k - 2]) / dt**2
+        j = (q[k] - 3 * q[k - 1] + 3 * q[k - 2] - q[k - 3]) / dt**3
+        if not channel.low <= q[k] <= channel.high:
+            return f"{k}: value {q[k]}"
+        if not abs(v) <= channel.rate * (1 + 1e-6):
+            return f"{k}: rate {v}"
+        if not abs(a) <= channel.rate2 * (1 + 1e-5) + 1e-13 / dt**2:
+            return f"{k}: rate2 {a}"
+        if not abs(j) <= channel.rate3 * (1 + 1e-4) + 1e-13 / dt**3:
+            return f"{k}: rate3 {j}"
+    return None
+
+
+def adversary(rng, channel, dt, count):
+    """What a bad policy may want: jumps, limits, infinities, nonsense, noise, waves, silence."""
+    kind, centre, speed, wanted = 0, 0.0, 1.0, []
+    for k in range(count):
+        if rng.random() < 0.03:
+            kind, speed = rng.randrange(8), 10 ** rng.uniform(-1, 2)
+            centre = rng.uniform(channel.low * 1.5, channel.high * 1.5)
+        wanted.append(
+            [
+                centre, rng.choice([channel.low, channel.high]), rng.choice([1e300, -1e300, math.inf]), math.nan, None,
+                centre * math.sin(speed * k * dt), rng.uniform(channel.low, channel.high),
+                centre + rng.gauss(0, channel.rate * dt),
+            ][kind]
+        )  # fmt: skip
+    return wanted
+
+
+def some_channel(rng):
+    rate = 10 ** rng.uniform(-0.5, 1.2)
+    rate2 = rate * 10 ** rng.uniform(0.3, 2)
+    rate3 = rng.choice([math.inf, rate2 * 10 ** rng.uniform(0.3, 3)])
+    low, high = rng.uniform(-3, -0.1), rng.uniform(0.1, 3)
+    return rng.choice(
+        [Channel("c", "rad", low, high, rate, rate2, rate3)] * 8
+        + [Channel("c", "rad", low, high, rate, math.inf, math.inf), Channel("c", "rad", low, high, math.inf, math.inf, math.inf)]
+    )
+
+
+def attack(seed, count):
+    """One adversary against one robot, and then it must stop."""
+    rng = random.Random(seed)
+    channel, dt = some_channel(rng), rng.choice([0.001, 0.002, 0.005, 0.01, 0.02])
+    try:
+        bounds = safety.bounds(limits(dt, channel))
+    except ConfigError:
+        return
+    start = rng.uniform(bounds[0].low, bounds[0].high)
+    wanted = adversary(rng, channel, dt, count)
+    sent, state, _ = drive(channel, dt, wanted, start)
+    stopping = 0
+    while abs(state[0][1]) > 1e-9 or abs(state[0][2]) > 1e-9:
+        command, state, _ = safety.step(None, state, bounds, dt)
+        sent.append(command[0])
+        stopping += 1
+        assert stopping < 100_000, (seed, "never stops")
+    assert broken(sent, channel, dt, start) is None, seed
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_adversaries_break_no_limit_and_it_still_stops(seed):
+    attack(seed, 1000)
+
+
+@pytest.mark.slow
+def test_a_million_commands_of_adversaries():
+    for seed in range(1000, 2000):
+        attack(seed, 1000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True, width=64)), min_size=1, max_size=60))
+def test_no_list_of_floats_breaks_a_limit(wanted):
+    sent, _, _ = drive(ARM, 0.002, wanted)
+    assert broken(sent, ARM, 0.002) is None
+
+
+@pytest.mark.parametrize(
+    "channel", [ARM, Channel("joint", "rad", -2.8, 2.8, 2.6, 15.0, math.inf), Channel("v", "m/s", -1, 1, 3.0, math.inf, math.inf)]
+)
+def test_what_is_within_all_limits_passes_as_it_is(channel):
+    dt = 0.002
+    wanted = [0.9 * math.sin(1.5 * k * dt) ** 3 for k in range(3000)]
+    sent, _, _ = drive(channel, dt, wanted)
+    assert max(abs(a - b) for a, b in zip(sent, wanted, strict=True)) < 1e-9
+
+
+def test_a_moving_target_is_caught_and_then_followed_exactly():
+    dt = 0.002
+    wanted = [math.sin(2 * k * dt + 1) for k in range(2000)]  # begins at a distance and at speed
+    sent, _, _ = drive(ARM, dt, wanted)
+    assert max(abs(a - b) for a, b in zip(sent[1000:], wanted[1000:], strict=True)) < 1e-9
+
+
+@pytest.mark.parametrize("channel", [ARM, Channel("joint", "rad", -2.8, 2.8, 2.6, 15.0, math.inf)])
+def test_a_jump_is_reached_without_overshoot_in_about_the_shortest_time(channel):
+    dt = 0.002
+    sent, state, _ = drive(channel, dt, [1.0] * 2000)
+    assert state[0][:3] == pytest.approx((1.0, 0.0, 0.0), abs=1e-6)
+    assert max(sent) < 1.0 + 1e-3
+    arrived = next(k for k, value in enumerate(sent) if value > 0.999) * dt
+    shortest = 1.0 / 2.6 + 2.6 / 15.0 + (15.0 / 500.0 if channel.rate3 < math.inf else 0.0)
+    assert shortest - 0.05 < arrived < shortest + 0.05
+
+
+def test_braking_takes_the_shortest_way():
+    """From full speed: rate / rate2 + rate2 / rate3 seconds of jerk-limited braking."""
+    dt = 0.002
+    bounds = safety.bounds(limits(dt, ARM))
+    state, ticks = ((0.0, 2.6, 0.0, 0.0, 2.6),), 0
+    while abs(state[0][1]) > 1e-9:
+        _, state, same = safety.step(None, state, bounds, dt)
+        assert not same
+        ticks += 1
+    assert ticks * dt == pytest.approx(2.6 / 15 + 15 / 500, abs=0.01)
+    assert state[0][0] == pytest.approx(2.6 / 2 * (2.6 / 15 + 15 / 500), abs=0.01)
+
+
+def test_braking_distance_in_closed_form_is_that_of_the_integrated_profile():
+    bound = safety.bounds(limits(0.002, ARM))[0]
+    rng = random.Random(0)
+    for _ in range(60):
+        v, a = rng.uniform(-2.6, 2.6), rng.uniform(-15, 15)
+        q, speed, dt, now = 0.0, v, 1e-5, a
+        for _ in range(200_000):
+            ahead = speed + now * abs(now) / (2 * bound.rate3)
+            goal = -math.copysign(min(math.sqrt(2 * bound.rate3 * abs(speed)), bound.rate2), speed) if ahead * speed > 0 else 0.0
+            goal = goal if abs(ahead) > 1e-4 else 0.0
+            now += min(max(goal - now, -bound.rate3 * dt), bound.rate3 * dt)
+            speed += now * dt
+            q += speed * dt
+            if abs(speed) < 2e-4 and abs(now) < 2e-2:
+                break
+        assert safety._travel(v, a, bound) == pytest.approx(q, abs=3e-3)
+
+
+def test_the_same_flag_says_whether_it_is_what_was_wanted():
+    bounds = safety.bounds(limits(0.01, ARM))
+    _, state, same = safety.step([0.0], safety.rest([0.0]), bounds, 0.01)
+    assert same
+    _, state, same = safety.step([1.0], state, bounds, 0.01)
+    assert not same
+    _, _, same = safety.step([math.nan], state, bounds, 0.01)
+    assert not same
+
+
+def test_channels_do_not_know_of_each_other():
+    rng = random.Random(4)
+    dt, channels = 0.005, [some_channel(random.Random(k)) for k in (1, 2, 3)]
+    wanted = [adversary(rng, c, dt, 300) for c in channels]
+    bounds, state, together = safety.bounds(limits(dt, *channels)), safety.rest([0.0] * 3), []
+    for row in zip(*wanted, strict=True):
+        command, state, _ = safety.step([math.nan if x is None else x for x in row], state, bounds, dt)
+        together.append(command)
+    for k, channel in enumerate(channels):
+        alone, _, _ = drive(channel, dt, wanted[k])
+        assert [row[k] for row in together] == alone
+
+
+def test_a_range_that_its_rates_fill_is_refused():
+    with pytest.raises(ConfigError, match="too narrow"):
+        safety.bounds(limits(0.02, Channel("c", "rad", 0.0, 1e-4, 1.0, 10.0, 200.0)))
