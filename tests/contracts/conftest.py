@@ -109,9 +109,10 @@ def _saved(policy_name: str, env: Env, factory: pytest.TempPathFactory) -> str:
 
 
 def _generator(env: Env, factory: pytest.TempPathFactory) -> str:
-    """The run folder of a small generator, for what holds one."""
+    """The run folder of a small generator whose field bends, as a trained one's does, for what holds one."""
     run, node = factory.mktemp("run"), small(composed("policy=diffusion_policy").policy, "policy")
     policy = build(node, "policy", interface=env.interface)
+    torch.nn.init.normal_(policy.denoiser.last.weight, std=0.02)
     OmegaConf.save(OmegaConf.create({"policy": node}), run / "config.yaml")
     checkpoint.save(run, 1, policy, dict(policy.state_dict()), torch.optim.AdamW(policy.parameters()))
     return str(run)
