@@ -18,6 +18,8 @@ class ChunksConfig:
     """Time over which a new plan takes over from the old one [s], 0 for at once."""
     ahead: float
     """How long before it is due a new plan is asked for [s]: what the policy takes to think."""
+    wait: float
+    """How long a period may wait for a plan it has just asked for [s]: 0 where the policy is slower than the servo period."""
 
 
 class Chunks:
@@ -26,9 +28,9 @@ class Chunks:
     A plan that comes late begins in its middle: what it says of the past is past.
     """
 
-    def __init__(self, config: ChunksConfig, dt: float, steps: int) -> None:
-        """dt: the policy's control period [s]; steps: actions of a plan."""
-        self.config, self.dt = config, dt
+    def __init__(self, config: ChunksConfig, dt: float, steps: int, servo: float) -> None:
+        """dt: the policy's control period [s]; steps: actions of a plan; servo: time between commands [s]."""
+        self.config, self.dt, self.slack = config, dt, servo / 2
         self.count = min(config.execute or steps, steps)
         self.plan: Thought | None = None
         self.before: Thought | None = None
@@ -40,7 +42,7 @@ class Chunks:
 
     def due(self, now: float) -> bool:
         """Whether a new plan should be asked for."""
-        return self.plan is None or now >= self.plan.stamp + self.count * self.dt - self.config.ahead - 1e-9
+        return self.plan is None or now >= self.plan.stamp + self.count * self.dt - self.config.ahead - self.slack
 
     def take(self, plan: Thought, now: float) -> None:
         """Follow a new plan from now on; one that rests on older measurements than the present one is no news."""
@@ -58,11 +60,12 @@ class Chunks:
         return Action(values, self._rests(now))
 
     def _of(self, plan: Thought, now: float) -> np.ndarray:
-        at = min(max((now - plan.stamp) / self.dt, 0.0), len(plan.actions) - 1e-9)
-        first = int(at + 1e-9)
-        if not self.config.interpolate or first + 1 >= len(plan.actions):
-            return plan.actions[min(first, len(plan.actions) - 1)]
-        return plan.actions[first] + (at - first) * (plan.actions[first + 1] - plan.actions[first])
+        last = len(plan.actions) - 1
+        if not self.config.interpolate:  # the servo loop's jitter must not repeat one action and skip the next
+            return plan.actions[min(max(int((now - plan.stamp + self.slack) / self.dt), 0), last)]
+        at = min(max((now - plan.stamp) / self.dt, 0.0), float(last))
+        first = min(int(at), max(last - 1, 0))
+        return plan.actions[first] + (at - first) * (plan.actions[min(first + 1, last)] - plan.actions[first])
 
     def _rests(self, now: float) -> float:
         """Age is counted from when the plan's last carried-out action was due to end, or as long as it lasts, from now."""

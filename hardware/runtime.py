@@ -1,21 +1,23 @@
 """The one real-time loop: read, think elsewhere, choose, guard, write, record; once a servo period."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from hardware.controller import Chunks
 from hardware.drivers.base import Driver, Reading
-from hardware.guard import Guard, Mode
+from hardware.guard import Action, Guard, Mode
+from hardware.recorder import Recorder
 from hardware.thinker import Thinker
+from hardware.watchdog import Watchdog
 from robot.core.clock import Clock
 from robot.core.errors import DriverError, InterfaceError
 from robot.core.interface import Interface
 
-Record = Callable[[float, Reading, "np.ndarray | None", "np.ndarray | None"], None]
-"""Called each period with the time, the reading, what was wanted (A,) and what was sent (A,), or None."""
+POLL = 2e-5
+"""Between two looks for a plan that is waited for [s]."""
 
 
 @dataclass
@@ -27,7 +29,6 @@ class Beat:
         missed: periods that were skipped because one before took too long.
         late: how late each of the last periods began [s].
         think: how long each of the last plans took, from measurement to arrival [s].
-        limited: commands that the gate changed.
     """
 
     periods: int = 0
@@ -37,18 +38,21 @@ class Beat:
 
     KEPT = 20_000
 
-    def add(self, late: float) -> None:
-        self.periods += 1
-        self.late.append(late)
-        del self.late[: -self.KEPT]
+    def add(self, name: str, value: float) -> None:
+        """Append to `late` or `think`, which keep the last `KEPT`."""
+        values = getattr(self, name)
+        values.append(value)
+        if len(values) > 2 * self.KEPT:
+            del values[: self.KEPT]
 
-    def summary(self) -> dict[str, float]:
-        """Percentiles in milliseconds, and counts."""
+    def summary(self, last: int = KEPT) -> dict[str, float]:
+        """Percentiles of the `last` values in milliseconds, and counts."""
         told: dict[str, float] = {"periods": self.periods, "missed": self.missed}
         for name in ("late", "think"):
-            values = getattr(self, name)
+            values = getattr(self, name)[-last:]
             if values:
-                told |= {f"{name}_p{p:g}_ms": 1e3 * float(np.percentile(values, p)) for p in (50, 99, 99.9)}
+                points = (50, 99, 99.9)
+                told |= {f"{name}_p{p:g}_ms": 1e3 * float(v) for p, v in zip(points, np.percentile(values, points), strict=True)}
         return told
 
 
@@ -56,21 +60,30 @@ class Runtime:
     """A driver, its guard, a policy's process and a controller, a period at a time. All time comes from the clock."""
 
     def __init__(
-        self, driver: Driver, guard: Guard, thinker: Thinker, controller: Chunks, clock: Clock, record: Record | None = None
+        self,
+        driver: Driver,
+        guard: Guard,
+        thinker: Thinker,
+        controller: Chunks,
+        clock: Clock,
+        recorder: Recorder | None = None,
+        watchdog: Watchdog | None = None,
+        dry: bool = False,
     ) -> None:
-        """
+        """dry: everything happens but that the driver is never asked to arm or to write.
+
         Raises:
             InterfaceError: the policy is for another robot: what differs, in words.
         """
-        fit(thinker, driver)
+        fit(thinker.spec.interface, driver.interface)
         self.driver, self.guard, self.thinker, self.controller, self.clock = driver, guard, thinker, controller, clock
-        self.record = record
+        self.recorder, self.watchdog, self.dry = recorder, watchdog, dry
         self.reading: Reading | None = None
         self.episode = 0
         self.beat = Beat()
         self.asked = -np.inf
-        self.due = clock.now()
-        self.stopped = False
+        self.due = self.last = clock.now()
+        self.told: tuple[Mode, tuple[str, ...]] = (Mode.idle, ())
 
     def arm(self, patience: float = 2.0) -> None:
         """Begin an episode from where the robot is; waits for its first measurement, at most `patience` [s].
@@ -83,14 +96,21 @@ class Runtime:
             self.clock.sleep_until(self.clock.now() + self.guard.limits.dt)
         self.guard.arm(self.reading, self.clock.now())
         try:
-            self.driver.arm()
+            if not self.dry:
+                self.driver.arm()
         except DriverError:
             self.guard.release()
             raise
         self.episode += 1
         self.controller.reset()
-        self.asked, self.stopped = -np.inf, False
-        self.due = self.clock.now()
+        self.asked = -np.inf
+        self.due = self.last = self.clock.now()
+        self._tell(self.due)
+
+    def stop(self, reason: str) -> None:
+        """The robot's own safe state, now."""
+        self.guard.stop(reason)
+        self._tell(self.clock.now())
 
     def tick(self) -> None:
         """One period, and wait for the next. Whatever goes wrong ends in the safe command, then in the robot's own safe state."""
@@ -99,27 +119,34 @@ class Runtime:
             self._period(now)
         except DriverError as error:
             self.guard.stop(str(error))
-        if self.guard.mode is Mode.stopped and not self.stopped:
-            self.stopped = True
-            self.driver.stop()
+        except Exception as error:  # a bug must not leave the robot moving
+            self.guard.stop(f"{type(error).__name__} in the servo loop: {error}")
+        self._tell(now)
+        if self.watchdog is not None:
+            self.watchdog.beat()
         self.due += self.guard.limits.dt
         behind = self.clock.now() - self.due
         if behind > 0:  # skip what was missed, never catch up in a burst
             skipped = int(behind / self.guard.limits.dt) + 1
             self.beat.missed += skipped
             self.due += skipped * self.guard.limits.dt
-        self.beat.add(self.clock.sleep_until(self.due))
+        self.beat.periods += 1
+        self.beat.add("late", self.clock.sleep_until(self.due))
 
     def _period(self, now: float) -> None:
-        reading = self._fresh()
+        stood, self.last = now - self.last, now
+        if stood > self.guard.limits.command_age:
+            self.guard.fault(f"the servo loop stood still for {stood:.3f} s")
         if not self.thinker.alive:
             self.guard.fault("the policy's process is dead")
+        reading = self._fresh()
         self._think(now, reading)
+        now = self.clock.now()
         action = self.controller.wanted(now)
         command = self.guard.tick(now, reading, action)
-        applied = None if command is None else self.driver.write(np.array(command))
-        if self.record is not None and reading is not None:
-            self.record(now, reading, None if action is None else np.asarray(action.values), applied)
+        sent = None if command is None or self.dry else self.driver.write(np.array(command))
+        if self.recorder is not None and reading is not None:
+            self.recorder.period(now, reading, self.episode, self.guard.mode, _vector(action), sent)
 
     def _fresh(self) -> Reading | None:
         reading = self.driver.read()
@@ -128,27 +155,50 @@ class Runtime:
         return self.reading
 
     def _think(self, now: float, reading: Reading | None) -> None:
+        self._collect(now)
+        pending = self.asked > (self.controller.plan.stamp if self.controller.plan else -np.inf)
+        if reading is None or pending or reading.stamp <= self.asked or not self.controller.due(now):
+            return
+        self.asked = reading.stamp
+        self.thinker.ask(reading.observation, reading.stamp, self.episode)
+        end = now + self.controller.config.wait
+        while not self._collect(now := self.clock.now()) and now < end:
+            self.clock.sleep_until(now + POLL)
+
+    def _collect(self, now: float) -> bool:
         thought = self.thinker.answer()
         if thought is not None:
-            self.beat.think.append(now - thought.stamp)
-            del self.beat.think[: -Beat.KEPT]
+            self.beat.add("think", now - thought.stamp)
             self.controller.take(thought, now)
-        pending = self.asked > (self.controller.plan.stamp if self.controller.plan else -np.inf)
-        fresh = reading is not None and reading.stamp > self.asked
-        if reading is not None and fresh and not pending and self.controller.due(now):
-            self.asked = reading.stamp
-            self.thinker.ask(reading.observation, reading.stamp, self.episode)
+        return thought is not None
+
+    def _tell(self, now: float) -> None:
+        """Record a change of mode; a robot that is stopped is stopped by its driver too."""
+        if self.told == (self.guard.mode, self.guard.reasons):
+            return
+        before, self.told = self.told[0], (self.guard.mode, self.guard.reasons)
+        if self.recorder is not None:
+            self.recorder.event(now, *self.told)
+        if self.guard.mode is Mode.stopped and before is not Mode.stopped and not self.dry:
+            self.driver.stop()
 
 
-def fit(thinker: Thinker, driver: Driver) -> None:
+def _vector(action: Action | None) -> "np.ndarray[Any, Any] | None":
+    return None if action is None else np.asarray(action.values)
+
+
+def fit(asked: Interface, offered: Interface) -> None:
     """Refuse a policy that is for another robot. It may see less than the driver offers, and decide less often.
+
+    Args:
+        asked: the policy's.
+        offered: the driver's.
 
     Raises:
         InterfaceError: what differs, in words.
     """
-    asked, offered = thinker.spec.interface, driver.interface
-    names = [entry.name for entry in offered.observation if entry.name in asked.names]
-    seen = Interface(tuple(offered.field(name) for name in asked.names if name in names), offered.action, asked.dt)
+    names = [name for name in asked.names if name in offered.names]
+    seen = Interface(tuple(offered.field(name) for name in names), offered.action, asked.dt)
     wrong = asked.compare(seen)
     ratio = asked.dt / offered.dt
     if abs(ratio - round(ratio)) > 1e-6 or ratio < 1 - 1e-6:
@@ -164,4 +214,3 @@ def hurry() -> bool:
     except (PermissionError, AttributeError):
         return False
     return True
-

@@ -103,6 +103,10 @@ class Driver(ABC):
 
         return last
 
+    def report(self) -> list[str]:
+        """Lines on how the run went, as far as the robot knows."""
+        return []
+
     def __enter__(self) -> "Driver":
         self.open()
         return self

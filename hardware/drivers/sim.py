@@ -1,6 +1,7 @@
 """A simulated robot as a driver: any env of ours, one world, a step for every command."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +37,11 @@ class Sim(Driver):
 
     def open(self) -> None:
         if not self.opened:
+            self.opened = True
             self.seen, _ = self.env.reset(seed=self.config.seed)
-            self.last = np.zeros(int(np.prod(self.command.shape)))
-            self.fresh, self.opened = True, True
+            self.write(np.zeros(int(np.prod(self.command.shape))))  # compiles
+            self.seen, _ = self.env.reset(seed=self.config.seed)
+            self.last, self.stamp, self.episodes = np.zeros(int(np.prod(self.command.shape))), time.monotonic(), []
 
     def read(self) -> Reading | None:
         if not self.opened:
@@ -50,20 +53,30 @@ class Sim(Driver):
         measured = self.last
         if self.config.measured is not None:
             measured = np.asarray(observation[self.config.measured], np.float64).ravel()[: self.last.size]
-        return Reading(observation, time.monotonic(), measured)
+        return Reading(observation, self.stamp, measured)
 
     def write(self, command: Array) -> Array:
         import torch
 
         action = torch.from_numpy(np.asarray(command, np.float32).reshape(1, *self.command.shape))
         self.seen, _, _, _, info = self.env.step(action)
-        self.last, self.fresh = np.asarray(command, np.float64), True
+        self.last, self.fresh, self.stamp = np.asarray(command, np.float64), True, time.monotonic()
         if bool(info["done"][0]):
             self.episodes.append({name: float(value[0]) for name, value in info["final_info"].items() if value.ndim == 1})
         return action[0].numpy().astype(np.float64).ravel()
 
     def stop(self) -> None:
         """Nothing moves in it by itself."""
+
+    def will(self) -> Callable[[], None]:
+        return lambda: None
+
+    def report(self) -> list[str]:
+        """Means over the episodes that ended."""
+        if not self.episodes:
+            return ["episodes          none ended"]
+        means = {name: np.mean([episode[name] for episode in self.episodes]) for name in self.episodes[0]}
+        return [f"episodes          {len(self.episodes)}", *(f"{name:<18}{value:.4g}" for name, value in means.items())]
 
     def close(self) -> None:
         self.opened = False
