@@ -82,7 +82,10 @@ class Operator:
         """The run in a line."""
         runtime, guard = self.runtime, self.runtime.guard
         told = runtime.beat.summary(2000)
-        parts = [f"{elapsed:7.1f} s  {guard.mode.value}", f"late p50 {told.get('late_p50_ms', 0):.2f} p99 {told.get('late_p99_ms', 0):.2f} ms"]
+        parts = [
+            f"{elapsed:7.1f} s  {guard.mode.value}",
+            f"late p50 {told.get('late_p50_ms', 0):.2f} p99 {told.get('late_p99_ms', 0):.2f} ms",
+        ]
         if "think_p50_ms" in told:
             parts.append(f"plan p50 {told['think_p50_ms']:.2f} p99 {told['think_p99_ms']:.2f} ms")
         parts.append(f"missed {told['missed']}, limited {guard.limited} of {told['periods']}")

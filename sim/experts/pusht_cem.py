@@ -46,9 +46,7 @@ class PushtCem:
                 f"policy: elites={config.elites} must be in 1 to population={config.population}; rounds, knots, stride at least 1"
             )
         if not 1 <= config.execute <= horizon or config.execute % config.stride:
-            raise ConfigError(
-                f"policy: execute={config.execute} must be a multiple of stride={config.stride}, at most {horizon}"
-            )
+            raise ConfigError(f"policy: execute={config.execute} must be a multiple of stride={config.stride}, at most {horizon}")
         self.config, self.env, self.interface = config, env, env.interface
         c = config
         self.cem = Cem(c.population, c.elites, c.rounds, c.knots, c.stride, c.step_cost, env.config.threshold)
