@@ -32,7 +32,7 @@ class Safe(Enum):
     zero = "zero"
     """Go to zero as fast as the limits allow, then zero for ever."""
     silent = "silent"
-    """Nothing: the robot's own failsafe acts."""
+    """Nothing, after one order to the robot to make itself safe (`Driver.stop`): a flyer hovers or lands."""
 
 
 @dataclass
@@ -180,10 +180,12 @@ def fit(limits: Limits, interface: Interface) -> None:
     wrong = []
     if names != list(command.names):
         wrong.append(f"channels {names} are not the command's elements {list(command.names)}, in that order")
+    units = command.unit.split(", ")  # one for all, or one each
+    units = units * len(names) if len(units) == 1 else units
     wrong += [
-        f"'{c.name}' is in '{c.unit}', the command in '{command.unit}'"
-        for c in limits.channels
-        if command.unit not in ("", c.unit)
+        f"'{c.name}' is in '{c.unit}', the command in '{unit}'"
+        for c, unit in zip(limits.channels, units, strict=False)
+        if unit not in ("", c.unit)
     ]
     looked = [entry.field for entry in limits.measured]
     looked += [limits.fence.field] if limits.fence else []

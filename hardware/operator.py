@@ -8,7 +8,7 @@ import sys
 from types import FrameType, TracebackType
 
 from hardware.guard import Mode
-from hardware.runtime import Runtime
+from hardware.runtime import Runtime, hurry
 from robot.core.errors import DriverError
 
 REFRESH = 0.5
@@ -19,9 +19,11 @@ HELP = "Enter: stop. r Enter: release and arm again. q Enter or Ctrl-C: stop and
 class Operator:
     """A context manager: within it Ctrl-C and SIGTERM end the run in order instead of the process."""
 
-    def __init__(self, runtime: Runtime, duration: float | None) -> None:
-        """duration: of the run [s], None for until someone ends it."""
+    def __init__(self, runtime: Runtime, duration: float | None, realtime: bool) -> None:
+        """duration: of the run [s], None for until someone ends it; realtime: ask the system for SCHED_FIFO."""
         self.runtime, self.duration = runtime, duration
+        if realtime and not hurry():
+            sys.stderr.write("realtime: the system refuses SCHED_FIFO (be root, or have LimitRTPRIO); going on without\n")
         self.ended = ""
         self._shown = -REFRESH
         self._terminal = sys.stderr.isatty()
@@ -39,6 +41,7 @@ class Operator:
         """Tick until the end; why it ended."""
         runtime = self.runtime
         start = runtime.clock.now()
+        sys.stderr.write(f"{HELP}\n" if self._keys else "")
         while not self.ended:
             runtime.tick()
             now = runtime.clock.now()
@@ -77,6 +80,12 @@ class Operator:
         text = self.line(elapsed)
         sys.stderr.write(f"\r{text[:200]:<200}" if self._terminal else f"{text}\n")
         sys.stderr.flush()
+
+    def report(self) -> str:
+        """The run in figures, and what the robot says of it."""
+        told = {**self.runtime.beat.summary(), "limited": self.runtime.guard.limited}
+        lines = [f"{name:<18}{value:.3f}" if isinstance(value, float) else f"{name:<18}{value}" for name, value in told.items()]
+        return "\n".join([f"ended             {self.ended}", *lines, *self.runtime.driver.report()])
 
     def line(self, elapsed: float) -> str:
         """The run in a line."""

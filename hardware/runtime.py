@@ -9,6 +9,7 @@ import numpy as np
 from hardware.controller import Chunks
 from hardware.drivers.base import Driver, Reading
 from hardware.guard import Action, Guard, Mode
+from hardware.limits import Safe
 from hardware.recorder import Recorder
 from hardware.thinker import Thinker
 from hardware.watchdog import Watchdog
@@ -173,14 +174,17 @@ class Runtime:
         return thought is not None
 
     def _tell(self, now: float) -> None:
-        """Record a change of mode; a robot that is stopped is stopped by its driver too."""
+        """Record a change of mode; where no command is sent any more, the robot's own safe state is asked for."""
         if self.told == (self.guard.mode, self.guard.reasons):
             return
         before, self.told = self.told[0], (self.guard.mode, self.guard.reasons)
+        if self._silent(self.guard.mode) and not self._silent(before) and not self.dry:
+            self.driver.stop()
         if self.recorder is not None:
             self.recorder.event(now, *self.told)
-        if self.guard.mode is Mode.stopped and before is not Mode.stopped and not self.dry:
-            self.driver.stop()
+
+    def _silent(self, mode: Mode) -> bool:
+        return mode is Mode.stopped or (mode is Mode.hold and self.guard.limits.safe is Safe.silent)
 
 
 def _vector(action: Action | None) -> "np.ndarray[Any, Any] | None":

@@ -78,6 +78,6 @@ class Session:
         feed |= self.memory
         feed["noise"] = self.random.standard_normal((1, *self.spec.noise), np.float32)
         results = self.session.run(None, {name: np.ascontiguousarray(feed[name]) for name in self.names})
-        found = dict(zip(self.outputs, results, strict=True))
+        found = {name: np.asarray(value) for name, value in zip(self.outputs, results, strict=True)}
         self.memory = {name: found[f"next_{name}"] for name in self.memory}
-        return np.asarray(found["action"])[0]
+        return found["action"][0]

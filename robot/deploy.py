@@ -17,16 +17,15 @@ def main(cfg: DictConfig) -> None:
       python -m robot.deploy policy=diffusion_policy driver=sim_pusht duration=30
       python -m robot.deploy policy=<run>/onnx driver=<robot> dry_run=true
     """
-    import sys
     import time
     from contextlib import ExitStack
     from pathlib import Path
 
     from hardware.guard import Guard
     from hardware.limits import load
-    from hardware.operator import HELP, Operator
+    from hardware.operator import Operator
     from hardware.recorder import Recorder
-    from hardware.runtime import Runtime, fit, hurry
+    from hardware.runtime import Runtime, fit
     from hardware.thinker import Thinker
     from hardware.watchdog import Watchdog
     from robot.core.clock import Clock
@@ -51,18 +50,10 @@ def main(cfg: DictConfig) -> None:
         stack.callback(recorder.close)
         stack.enter_context(driver)
         runtime = Runtime(driver, guard, thinker, controller, Clock(), recorder, watchdog, cfg.dry_run)
-        if cfg.realtime and not hurry():
-            print("realtime: the system refuses SCHED_FIFO (as root, or with LimitRTPRIO); going on without", file=sys.stderr)
         runtime.arm()
-        print(HELP, file=sys.stderr)
-        with Operator(runtime, cfg.duration) as operator:
+        with Operator(runtime, cfg.duration, cfg.realtime) as operator:
             operator.run()
-    for name, value in runtime.beat.summary().items():
-        print(f"{name:<18}{value:.3f}" if isinstance(value, float) else f"{name:<18}{value}")
-    print(f"{'limited':<18}{guard.limited}")
-    for line in driver.report():
-        print(line)
-    print(f"recording         {output}")
+    print(f"{operator.report()}\nrecording         {output}")
 
 
 if __name__ == "__main__":

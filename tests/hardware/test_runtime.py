@@ -49,8 +49,8 @@ def test_it_goes_where_the_policy_wants_within_the_limits(robot):
 
 def spoil(r, kind):
     wrong = {
-        "nan": [np.nan, 0.0], "infinite": [0.0, np.inf], "huge": [1e30, 0.0], "far": [9.0, 0.0], "short": [0.1], "long": [0.1] * 3,
-        "text": ["a", "b"],
+        "nan": [np.nan, 0.0], "infinite": [0.0, np.inf], "huge": [1e30, 0.0], "far": [9.0, 0.0], "short": [0.1],
+        "long": [0.1] * 3, "text": ["a", "b"],
     }  # fmt: skip
     if kind in wrong:
         r.mind.wants = np.array([wrong[kind]])
@@ -78,8 +78,9 @@ def spoil(r, kind):
 
 FAULTS = {
     "nan": "not finite", "infinite": "not finite", "huge": "far outside", "far": "far outside", "short": "shape", "long": "shape",
-    "text": "no array", "slow": "old", "dead": "dead", "silent": "old", "stale": "old", "future": "old", "frozen": "same to the last bit",
-    "sensor nan": "not finite", "sensor shape": "wrong shape", "range": "allowed", "fence": "fence", "tilt": "tilted",
+    "text": "no array", "slow": "old", "dead": "dead", "silent": "old", "stale": "old", "future": "old",
+    "frozen": "same to the last bit", "sensor nan": "not finite", "sensor shape": "wrong shape", "range": "allowed",
+    "fence": "fence", "tilt": "tilted",
 }  # fmt: skip
 
 

@@ -1,0 +1,276 @@
+"""PX4 and whatever else speaks MAVLink 2: offboard motor commands or body rates, one frame for every fresh action.
+
+Nothing is repeated in the background: when commands stop, so does the stream, and the autopilot's own failsafe acts
+(COM_OF_LOSS_T). Frames are converted here and nowhere else: MAVLink's north-east-down and forward-right-down to x forward or
+north, y left or west, z up.
+"""
+
+import mmap
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from hardware.drivers.base import Array, Driver, Reading
+from robot.core.errors import DriverError
+from robot.core.interface import Field
+from robot.core.optional import require
+from robot.core.rotation import to_matrix
+
+FLIP = np.array([1.0, -1.0, -1.0])
+"""North-east-down to north-west-up, and forward-right-down to forward-left-up; its own inverse."""
+OFFBOARD, LAND = 6, (4, 6)
+"""PX4's main mode, and main and sub mode (px4_custom_mode.h)."""
+NAMES = ("front_right", "back_right", "back_left", "front_left")
+MOTORS = Field("motors", (4,), "float32", "1", low=-1.0, high=1.0, names=NAMES)
+RATES = Field("rates", (4,), "float32", "rad/s, rad/s, rad/s, 1", "body", names=("x", "y", "z", "thrust"))
+COPIES = 3
+"""Of an order to land: a packet may be lost, and nobody waits for the answer."""
+LEAK = 2e-4
+"""By which the offset between the clocks may grow: crystals differ [s/s]."""
+
+
+class Setpoint(Enum):
+    motors = "motors"
+    rates = "rates"
+
+
+@dataclass
+class MavlinkConfig:
+    robot: str
+    """Whose limits hold: a folder of hardware/robots."""
+    connection: str
+    """pymavlink's: udpin:<address>:<port>, udpout:…, tcp:…, or a serial device."""
+    baud: int
+    """Of a serial device."""
+    setpoint: Setpoint
+    """motors: SET_ACTUATOR_CONTROL_TARGET, which PX4 obeys up to 1.13 only; rates: SET_ATTITUDE_TARGET with body rates."""
+    order: list[int]
+    """Which of our motors (front right, back right, back left, front left) is the autopilot's first, second, …"""
+    dt: float
+    """Time between two commands [s]."""
+    telemetry: float
+    """Rate of ODOMETRY that is asked for [Hz]."""
+    hold: list[float] | None
+    """Position that observations are relative to, x, y, z in the autopilot's local frame, z up [m]; null: where it is armed."""
+    patience: float
+    """How long the autopilot may take to answer [s]."""
+
+
+class Mavlink(Driver):
+    """Observations are RAPTOR's: position, rotation, velocity, rate, last_action."""
+
+    def __init__(self, config: MavlinkConfig) -> None:
+        self.config, self.dt = config, config.dt
+        self.command = MOTORS if config.setpoint is Setpoint.motors else RATES
+        self.observation = (
+            Field("position", (3,), "float32", "m", "world", names=("x", "y", "z")),
+            Field("rotation", (3, 3), "float32", "1", "world from body"),
+            Field("velocity", (3,), "float32", "m/s", "world", names=("x", "y", "z")),
+            Field("rate", (3,), "float32", "rad/s", "body", names=("x", "y", "z")),
+            Field("last_action", (4,), "float32", self.command.unit, "", self.command.low, self.command.high, self.command.names),
+        )
+        self._peer = mmap.mmap(-1, 128)
+        self.link: Any = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.mode: int | None = None
+        self.origin: np.ndarray[Any, Any] | None = None if self.config.hold is None else np.array(self.config.hold)
+        self.last = np.array([-1.0] * 4 if self.config.setpoint is Setpoint.motors else [0.0] * 4)
+        self.measured = self.last
+        self.newest: Any = None
+        self.offset, self.seen, self.beaten = np.inf, -np.inf, -np.inf
+        self.acks: dict[int, int] = {}
+        self.offboard = False
+
+    def open(self) -> None:
+        os.environ["MAVLINK20"] = "1"
+        mavutil = require("pymavlink.mavutil", "drivers")
+        where = self.config.connection
+        try:
+            self.link = mavutil.mavlink_connection(
+                where, self.config.baud, source_system=245, source_component=191, dialect="common", autoreconnect=False
+            )
+        except (OSError, ValueError) as error:
+            raise DriverError(f"mavlink: '{where}' cannot be opened ({error}); is another program using it?") from error
+        self.common = mavutil.mavlink
+        self._forget()
+        end = time.monotonic() + self.config.patience
+        while self.mode is None and time.monotonic() < end:
+            self._drain()
+            time.sleep(0.002)
+        if self.mode is None:
+            raise DriverError(
+                f"mavlink: no autopilot says anything on '{where}' for {self.config.patience} s; is it the right port?"
+            )
+        self._remember_peer()
+        self._interval(self.common.MAVLINK_MSG_ID_ODOMETRY)
+        self._interval(self.common.MAVLINK_MSG_ID_ACTUATOR_OUTPUT_STATUS)
+
+    def read(self) -> Reading | None:
+        self._drain()
+        if self.offboard and self.mode != OFFBOARD:
+            self.offboard = False
+            raise DriverError(
+                f"mavlink: the autopilot has left offboard for main mode {self.mode}; whoever did that flies it now"
+            )
+        odometry, self.newest = self.newest, None
+        if odometry is None:
+            return None
+        turn = to_matrix(np.array(odometry.q))
+        rotation = FLIP[:, None] * turn * FLIP
+        position = FLIP * [odometry.x, odometry.y, odometry.z]
+        if self.origin is None:
+            self.origin = position
+        velocity = FLIP * (turn @ [odometry.vx, odometry.vy, odometry.vz])  # ODOMETRY gives it in the body's frame
+        rate = FLIP * [odometry.rollspeed, odometry.pitchspeed, odometry.yawspeed]
+        found = {"position": position - self.origin, "rotation": rotation, "velocity": velocity, "rate": rate}
+        found["last_action"] = self.last
+        stamp = self._stamp(odometry.time_usec / 1e6, time.monotonic())
+        return Reading({name: np.asarray(value, np.float32) for name, value in found.items()}, stamp, self.measured)
+
+    def _stamp(self, device: float, now: float) -> float:
+        """The device's time in ours: a message takes time to come and none comes early, so the fastest one says the offset."""
+        if np.isfinite(self.offset):
+            self.offset += LEAK * min(max(now - self.seen, 0.0), 1.0)
+        self.seen, self.offset = now, min(self.offset, now - device)
+        return device + self.offset
+
+    def write(self, command: Array) -> Array:
+        now = int(time.monotonic() * 1e3) & 0xFFFFFFFF
+        values = np.asarray(command, np.float32)
+        system, component = self.link.target_system, self.link.target_component
+        if self.config.setpoint is Setpoint.motors:
+            motors = [float(values[k]) / 2 + 0.5 for k in self.config.order]
+            self.link.mav.set_actuator_control_target_send(now * 1000, 0, system, component, motors + [0.0] * 4)
+        else:
+            rates = FLIP * values[:3]
+            mask = self.common.ATTITUDE_TARGET_TYPEMASK_ATTITUDE_IGNORE
+            self.link.mav.set_attitude_target_send(
+                now, system, component, mask, [1.0, 0.0, 0.0, 0.0], *map(float, rates), float(values[3])
+            )
+        self.last = values.astype(np.float64)
+        return self.last
+
+    def arm(self) -> None:
+        """A second of setpoints where the motors are, offboard mode, arming: the order that PX4 asks for."""
+        if self.config.hold is None:
+            self.origin = None
+        end = time.monotonic() + 1.2
+        while time.monotonic() < end:
+            self._drain()
+            self.write(self.measured)
+            time.sleep(0.02)
+        base = self.common.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
+        self._order(self.common.MAV_CMD_DO_SET_MODE, "offboard mode", base, OFFBOARD)
+        self._order(self.common.MAV_CMD_COMPONENT_ARM_DISARM, "arming", 1)
+        end = time.monotonic() + self.config.patience
+        while self.mode != OFFBOARD and time.monotonic() < end:
+            self._drain()
+            self.write(self.measured)
+            time.sleep(0.005)
+        self.offboard = True
+
+    def stop(self) -> None:
+        """Land, unless somebody else flies it."""
+        if self.link is None or not self.offboard:
+            return
+        self.offboard = False
+        try:
+            _land(self.link, self.common)
+        except OSError:
+            pass  # the link is gone, and the autopilot's failsafe acts
+
+    def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+            self._peer[:1] = b"\0"
+
+    def will(self) -> Callable[[], None]:
+        """Land, by a socket of its own to where the autopilot was last heard; on other links silence is the will."""
+        peer = self._peer
+        os.environ["MAVLINK20"] = "1"
+        mavutil = require("pymavlink.mavutil", "drivers")  # now: there will be no time then
+
+        def last() -> None:
+            address = bytes(peer[:]).split(b"\0")[0].decode()
+            if not address:
+                return
+            link = mavutil.mavlink_connection(f"udpout:{address}", source_system=245, source_component=191, dialect="common")
+            link.target_system, link.target_component = 1, 1
+            _land(link, mavutil.mavlink)
+
+        return last if self.config.connection.startswith("udp") else lambda: None
+
+    def _remember_peer(self) -> None:
+        address = getattr(self.link, "last_address", None) or getattr(self.link, "destination_addr", None)
+        if self.config.connection.startswith("udp") and address:
+            told = f"{address[0]}:{address[1]}".encode()
+            self._peer[: len(told) + 1] = told + b"\0"
+
+    def _drain(self) -> None:
+        """Take in all that has come."""
+        now = time.monotonic()
+        if now - self.beaten > 0.5:
+            self.beaten = now
+            self._beat()
+        try:
+            while (message := self.link.recv_msg()) is not None:
+                self._take(message)
+        except OSError as error:
+            raise DriverError(f"mavlink: '{self.config.connection}' broke: {error}") from error
+
+    def _beat(self) -> None:
+        known = self.common
+        if getattr(self.link, "last_address", True) or self.config.connection.startswith("udpout"):
+            self.link.mav.heartbeat_send(
+                known.MAV_TYPE_ONBOARD_CONTROLLER, known.MAV_AUTOPILOT_INVALID, 0, 0, known.MAV_STATE_ACTIVE
+            )
+
+    def _take(self, message: Any) -> None:
+        kind = message.get_type()
+        if message.get_srcComponent() != self.common.MAV_COMP_ID_AUTOPILOT1:
+            return
+        if kind == "HEARTBEAT":
+            self.link.target_system, self.link.target_component = message.get_srcSystem(), message.get_srcComponent()
+            self.mode = message.custom_mode >> 16 & 0xFF
+        elif kind == "ODOMETRY":
+            self.newest = message
+        elif kind == "ACTUATOR_OUTPUT_STATUS" and self.config.setpoint is Setpoint.motors:
+            measured = np.empty(4)
+            measured[self.config.order] = np.asarray(message.actuator[:4]) * 2 - 1
+            self.measured = measured
+        elif kind == "COMMAND_ACK":
+            self.acks[message.command] = message.result
+
+    def _interval(self, number: int) -> None:
+        self._order(self.common.MAV_CMD_SET_MESSAGE_INTERVAL, "telemetry", number, 1e6 / self.config.telemetry, need=False)
+
+    def _order(self, command: int, what: str, *values: float, need: bool = True) -> None:
+        """Send a command and wait for its acknowledgement, keeping setpoints going."""
+        self.acks.pop(command, None)
+        values = (*values, *[0.0] * (7 - len(values)))
+        self.link.mav.command_long_send(self.link.target_system, self.link.target_component, command, 0, *values)
+        end = time.monotonic() + self.config.patience
+        while command not in self.acks and time.monotonic() < end:
+            self._drain()
+            if need:
+                self.write(self.measured)
+            time.sleep(0.005)
+        result = self.acks.get(command)
+        if need and result != self.common.MAV_RESULT_ACCEPTED:
+            told = "does not answer" if result is None else self.common.enums["MAV_RESULT"][result].name
+            raise DriverError(f"mavlink: the autopilot refuses {what}: {told}; look at its own messages in a ground station")
+
+
+def _land(link: Any, common: Any) -> None:
+    base = common.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
+    order = (common.MAV_CMD_DO_SET_MODE, 0, base, *LAND, 0, 0, 0, 0)
+    for _ in range(COPIES):
+        link.mav.command_long_send(link.target_system, link.target_component, *order)

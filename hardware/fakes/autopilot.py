@@ -1,0 +1,216 @@
+"""A simulated autopilot that speaks MAVLink 2 over UDP, with PX4's rules for offboard control.
+
+    python -m hardware.fakes.autopilot vehicle=x500 port=14580 to=14540 seconds=30
+
+Offboard mode is granted after a second of setpoints at more than 2 Hz; after `loss` seconds without one it lands, and so does it on
+request. It hovers by itself in every other mode. At its end it prints what it saw on the wire, as JSON: this is the device's word
+on whether anything not finite or out of range has ever been sent to it.
+"""
+
+import json
+import math
+import os
+import signal
+import socket
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.fakes.keys import keys
+from robot.core.optional import require
+from robot.core.rotation import to_matrix
+
+KEYS = {"vehicle": "x500", "port": 14580, "to": 14540, "seconds": 0.0, "seed": 0, "dt": 0.004, "loss": 1.0, "offset": 0.5}
+FLIP = np.array([1.0, -1.0, -1.0])
+ORDER = (0, 2, 3, 1)
+"""PX4's motors 1 to 4 of a quadrotor X: front right, back left, front left, back right; ours by number."""
+LOITER, OFFBOARD, LAND = (4, 3), (6, 0), (4, 6)
+STREAM, GAP = 1.0, 0.5
+"""Setpoints must have come for so long, no further apart than that, before offboard is granted [s]."""
+
+
+class Vehicle(Protocol):
+    """What is flown: motors (4,) in [-1, 1] in our order; the state in our frames."""
+
+    def step(self, motors: NDArray[Any]) -> None: ...
+
+    def state(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """position_w (3,) [m], quaternion wxyz, velocity_w (3,) [m/s], rate_b (3,) [rad/s]."""
+        ...
+
+
+class Simulated:
+    """A vehicle of configs/vehicle in the simulation, calmly in the air."""
+
+    def __init__(self, vehicle: str, dt: float, seed: int, offset: float) -> None:
+        import torch
+
+        import sim.gym
+        from robot.core.config import build
+
+        torch.set_num_threads(1)
+        start = {"position": offset, "angle": 0.2, "velocity": 0.2, "rate": 0.2, "guidance": 0.0}
+        node = sim.gym.config(
+            "quadrotor", num_envs=1, vehicle=vehicle, dt=dt, time_limit=1e9, limits={"terminate": False}, start=start, threads=1
+        )
+        self.env, self.torch = build(node, "env"), torch
+        self.env.reset(seed=seed)
+        self.step(np.zeros(4))  # compiles
+        self.env.reset(seed=seed)
+
+    def step(self, motors: NDArray[Any]) -> None:
+        self.env.step(self.torch.from_numpy(np.asarray(motors, np.float32))[None])
+
+    def state(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        x = self.env.state[0].numpy().astype(np.float64)
+        return x[:3], x[3:7], x[7:10], x[10:13]
+
+
+class Autopilot:
+    """Modes, setpoints and telemetry. `tick` is one period of `dt`."""
+
+    def __init__(self, vehicle: Vehicle, port: int, to: int, dt: float, loss: float) -> None:
+        os.environ["MAVLINK20"] = "1"
+        self.common = require("pymavlink.dialects.v20.common", "drivers")
+        self.vehicle, self.dt, self.loss, self.peer = vehicle, dt, loss, ("127.0.0.1", to)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", port))
+        self.socket.setblocking(False)
+        self.link = self.common.MAVLink(None, srcSystem=1, srcComponent=1)
+        self.link.robust_parsing = True
+        self.mode, self.armed = LOITER, False
+        self.motors = np.zeros(4)
+        self.count = 0
+        self.boot = time.monotonic()
+        self.since = self.last = -math.inf
+        self.every = {self.common.MAVLINK_MSG_ID_ODOMETRY: 0.02}
+        self.errors: list[float] = []
+        self.seen: dict[str, Any] = {
+            "setpoints": 0, "not_finite": 0, "out_of_range": 0, "largest": 0.0, "longest_gap": 0.0, "modes": [], "last_setpoint": None,
+        }  # fmt: skip
+
+    def tick(self) -> None:
+        """Listen, fly, tell."""
+        self._listen()
+        now = time.monotonic()
+        flying = self.mode == OFFBOARD and self.armed
+        if flying and now - self.last > self.loss:
+            self._enter(LAND, "setpoints stopped")
+            flying = False
+        if flying:
+            self.vehicle.step(self.motors)
+            self.errors.append(float(np.linalg.norm(self.vehicle.state()[0])))
+        self._tell()
+        self.count += 1
+
+    def report(self) -> dict[str, Any]:
+        """What came over the wire, and how far from the origin it flew: all, and the second half [m]."""
+        half = self.errors[len(self.errors) // 2 :]
+        mean = lambda values: float(np.mean(values)) if values else None  # noqa: E731
+        flown = {"flown": len(self.errors) * self.dt, "error": mean(self.errors), "late_error": mean(half)}
+        return {**self.seen, **flown, "final_error": self.errors[-1] if self.errors else None}
+
+    def _enter(self, mode: tuple[int, int], why: str) -> None:
+        self.mode = mode
+        self.seen["modes"].append([time.monotonic(), list(mode), why])
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                data, self.peer = self.socket.recvfrom(4096)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue
+            for message in self.link.parse_buffer(data) or []:
+                self._take(message)
+
+    def _take(self, message: Any) -> None:
+        kind = message.get_type()
+        if kind == "SET_ACTUATOR_CONTROL_TARGET":
+            self._setpoint(np.array(message.controls[:4], np.float64))
+        elif kind == "COMMAND_LONG":
+            result = self._command(message)
+            self._send(self.link.command_ack_encode(message.command, result))
+
+    def _setpoint(self, controls: NDArray[Any]) -> None:
+        now, seen = time.monotonic(), self.seen
+        seen["setpoints"] += 1
+        seen["not_finite"] += not np.isfinite(controls).all()
+        seen["out_of_range"] += not ((controls >= 0) & (controls <= 1)).all()
+        if now - self.last > GAP:
+            self.since = now
+        elif self.mode == OFFBOARD:
+            seen["longest_gap"] = max(seen["longest_gap"], now - self.last)
+        self.last = seen["last_setpoint"] = now
+        if np.isfinite(controls).all():
+            self.motors[list(ORDER)] = np.clip(controls, 0, 1) * 2 - 1
+
+    def _command(self, message: Any) -> int:
+        known, now = self.common, time.monotonic()
+        if message.command == known.MAV_CMD_DO_SET_MODE:
+            mode = (int(message.param2), int(message.param3))
+            if mode == OFFBOARD and not (now - self.since >= STREAM and now - self.last < GAP):
+                return known.MAV_RESULT_TEMPORARILY_REJECTED
+            self._enter(mode, "ordered")
+        elif message.command == known.MAV_CMD_COMPONENT_ARM_DISARM:
+            self.armed = message.param1 > 0.5
+        elif message.command == known.MAV_CMD_SET_MESSAGE_INTERVAL:
+            self.every[int(message.param1)] = message.param2 / 1e6
+        else:
+            return known.MAV_RESULT_UNSUPPORTED
+        return known.MAV_RESULT_ACCEPTED
+
+    def _tell(self) -> None:
+        known, stamp = self.common, int((time.monotonic() - self.boot) * 1e6)
+        if self._due(0.5):
+            flags = known.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED | (known.MAV_MODE_FLAG_SAFETY_ARMED if self.armed else 0)
+            custom = self.mode[0] << 16 | self.mode[1] << 24
+            kind = (known.MAV_TYPE_QUADROTOR, known.MAV_AUTOPILOT_PX4, flags, custom, known.MAV_STATE_ACTIVE)
+            self._send(self.link.heartbeat_encode(*kind))
+        if self._due(self.every[known.MAVLINK_MSG_ID_ODOMETRY]):
+            self._send(self._odometry(stamp))
+        if self._due(self.every.get(known.MAVLINK_MSG_ID_ACTUATOR_OUTPUT_STATUS, math.inf)):
+            outputs = list((self.motors[list(ORDER)] + 1) / 2) + [0.0] * 28
+            self._send(self.link.actuator_output_status_encode(stamp, 4, outputs))
+
+    def _odometry(self, stamp: int) -> Any:
+        known = self.common
+        position, q, velocity, rate = self.vehicle.state()
+        body = FLIP * (to_matrix(q).T @ velocity)
+        return self.link.odometry_encode(
+            stamp, known.MAV_FRAME_LOCAL_NED, known.MAV_FRAME_BODY_FRD, *(FLIP * position), [q[0], q[1], -q[2], -q[3]], *body,
+            *(FLIP * rate), [math.nan] * 21, [math.nan] * 21, 0, known.MAV_ESTIMATOR_TYPE_AUTOPILOT,
+        )  # fmt: skip
+
+    def _due(self, interval: float) -> bool:
+        return math.isfinite(interval) and self.count % max(1, round(interval / self.dt)) == 0
+
+    def _send(self, message: Any) -> None:
+        try:
+            self.socket.sendto(message.pack(self.link), self.peer)
+        except OSError:
+            pass  # nobody listens yet
+
+
+def main() -> None:
+    """Fly in real time until `seconds` are over, or for ever where they are 0."""
+    given = keys(KEYS)
+    vehicle = Simulated(given["vehicle"], given["dt"], given["seed"], given["offset"])
+    pilot = Autopilot(vehicle, given["port"], given["to"], given["dt"], given["loss"])
+    ended: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: ended.append(number))
+    due = start = time.monotonic()
+    print("ready", flush=True)
+    while not ended and not 0 < given["seconds"] < time.monotonic() - start:
+        pilot.tick()
+        due = max(due + pilot.dt, time.monotonic() - pilot.dt)
+        time.sleep(max(0.0, due - time.monotonic()))
+    print(json.dumps(pilot.report()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
