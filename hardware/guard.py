@@ -161,12 +161,15 @@ class Guard:
             wrong = self._measured(reading)
             if wrong:
                 return wrong
-            if self._reading is None or _differ(reading, self._reading):
+            if self._reading is None or self._moved(reading, self._reading):
                 self._changed = now
             self._reading = reading
         if now - self._changed > self.limits.frozen:
             return [f"measurements have been the same to the last bit for {now - self._changed:.2f} s"]
         return []
+
+    def _moved(self, a: Reading, b: Reading) -> bool:
+        return any(not np.array_equal(a.observation[name], b.observation[name]) for name in self.limits.trembling)
 
     def _measured(self, reading: Reading) -> list[str]:
         if reading.measured.shape != (len(self.bounds),) or not np.isfinite(reading.measured).all():
@@ -204,7 +207,3 @@ def tilted(tilt: Tilt, orientation: NDArray[Any]) -> float:
     """Angle between the body's up and the world's [rad], of a rotation matrix (3, 3) or a quaternion (4,), wxyz."""
     up = orientation[2, 2] if orientation.ndim == 2 else 1 - 2 * (orientation[1] ** 2 + orientation[2] ** 2)
     return math.acos(min(max(float(up), -1.0), 1.0))
-
-
-def _differ(a: Reading, b: Reading) -> bool:
-    return any(not np.array_equal(value, b.observation[name]) for name, value in a.observation.items())

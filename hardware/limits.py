@@ -103,6 +103,8 @@ class Limits:
     """Nothing moves on measurements older than this [s]."""
     frozen: float
     """Measurements that stay the same to the last bit for so long are a fault, .inf where they may [s]."""
+    trembling: list[str]
+    """Observation fields that change in every measurement, however little; `frozen` is when none of them did."""
     channels: list[Channel]
     """One an element of the command, in its order."""
     measured: list[Range]
@@ -140,6 +142,10 @@ def _check(limits: Limits, where: str) -> None:
             raise ConfigError(f"{where}: {name}={getattr(limits, name)} must be positive and finite")
     if not limits.frozen > 0:
         raise ConfigError(f"{where}: frozen={limits.frozen} must be positive, .inf for never")
+    if math.isfinite(limits.frozen) != bool(limits.trembling):
+        raise ConfigError(
+            f"{where}: frozen={limits.frozen} and trembling={limits.trembling}: name the fields, or say .inf and []"
+        )
     if not limits.channels:
         raise ConfigError(f"{where}: channels is empty; every element of the command needs an entry")
     for channel in limits.channels:
@@ -188,6 +194,7 @@ def fit(limits: Limits, interface: Interface) -> None:
         if unit not in ("", c.unit)
     ]
     looked = [entry.field for entry in limits.measured]
+    looked += limits.trembling
     looked += [limits.fence.field] if limits.fence else []
     looked += [limits.tilt.field] if limits.tilt else []
     wrong += [f"there is no observation '{name}', only {list(interface.names)}" for name in looked if name not in interface.names]

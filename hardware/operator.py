@@ -1,6 +1,7 @@
 """Who sits at the terminal: a line that says how it goes, and keys that stop, release and end the run."""
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -8,24 +9,24 @@ import sys
 from types import FrameType, TracebackType
 
 from hardware.guard import Mode
-from hardware.runtime import Runtime, hurry
+from hardware.runtime import Runtime
 from robot.core.errors import DriverError
 
 REFRESH = 0.5
 """Between two looks of the line [s]; where nobody looks, ten times that."""
+RECENT = 300
+"""Periods that the line looks back."""
 HELP = "Enter: stop. r Enter: release and arm again. q Enter or Ctrl-C: stop and end."
 
 
 class Operator:
     """A context manager: within it Ctrl-C and SIGTERM end the run in order instead of the process."""
 
-    def __init__(self, runtime: Runtime, duration: float | None, realtime: bool) -> None:
-        """duration: of the run [s], None for until someone ends it; realtime: ask the system for SCHED_FIFO."""
+    def __init__(self, runtime: Runtime, duration: float | None) -> None:
+        """duration: of the run [s], None for until someone ends it."""
         self.runtime, self.duration = runtime, duration
-        if realtime and not hurry():
-            sys.stderr.write("realtime: the system refuses SCHED_FIFO (be root, or have LimitRTPRIO); going on without\n")
         self.ended = ""
-        self._shown = -REFRESH
+        self._shown = -math.inf
         self._terminal = sys.stderr.isatty()
         self._keys = sys.stdin is not None and sys.stdin.isatty()
 
@@ -90,14 +91,13 @@ class Operator:
     def line(self, elapsed: float) -> str:
         """The run in a line."""
         runtime, guard = self.runtime, self.runtime.guard
-        told = runtime.beat.summary(2000)
-        parts = [
-            f"{elapsed:7.1f} s  {guard.mode.value}",
-            f"late p50 {told.get('late_p50_ms', 0):.2f} p99 {told.get('late_p99_ms', 0):.2f} ms",
-        ]
-        if "think_p50_ms" in told:
-            parts.append(f"plan p50 {told['think_p50_ms']:.2f} p99 {told['think_p99_ms']:.2f} ms")
-        parts.append(f"missed {told['missed']}, limited {guard.limited} of {told['periods']}")
+        parts = [f"{elapsed:7.1f} s  {guard.mode.value}"]
+        for name, values in (("late", runtime.beat.late), ("plan", runtime.beat.think)):
+            ordered = sorted(values[-RECENT:])  # within a period: no numpy, few values
+            if ordered:
+                middle, high = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+                parts.append(f"{name} p50 {1e3 * middle:.2f} p99 {1e3 * high:.2f} ms")
+        parts.append(f"missed {runtime.beat.missed}, limited {guard.limited} of {runtime.beat.periods}")
         if guard.mode in (Mode.hold, Mode.stopped):
             parts.append("; ".join(guard.reasons))
         return "  ".join(parts)

@@ -46,11 +46,11 @@ class Beat:
         if len(values) > 2 * self.KEPT:
             del values[: self.KEPT]
 
-    def summary(self, last: int = KEPT) -> dict[str, float]:
-        """Percentiles of the `last` values in milliseconds, and counts."""
+    def summary(self) -> dict[str, float]:
+        """Percentiles in milliseconds, and counts."""
         told: dict[str, float] = {"periods": self.periods, "missed": self.missed}
         for name in ("late", "think"):
-            values = getattr(self, name)[-last:]
+            values = getattr(self, name)
             if values:
                 points = (50, 99, 99.9)
                 told |= {f"{name}_p{p:g}_ms": 1e3 * float(v) for p, v in zip(points, np.percentile(values, points), strict=True)}
@@ -212,7 +212,7 @@ def fit(asked: Interface, offered: Interface) -> None:
 
 
 def hurry() -> bool:
-    """Ask the system for real-time scheduling of this process; False where it refuses."""
+    """Ask the system for real-time scheduling of this process and those it starts from now on; False where it refuses."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
     except (PermissionError, AttributeError):

@@ -32,6 +32,9 @@ class OneStep(Generator):
     REST = 0.1
     """Weight of an action that is not executed beside one that is."""
 
+    BEND = 0.02
+    """Where the loss turns from a square to a distance, in the policy's units."""
+
     def __init__(self, config: OneStepConfig, interface: Interface, env: Any = None) -> None:
         super().__init__(interface)
         self.config, self.base = config, hold(config.base, "policy.base", interface, env)
@@ -77,14 +80,22 @@ class OneStep(Generator):
         return x - t * self.student.velocity(x, noise.new_full((noise.shape[0],), t), scene)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Squared distance from the teacher's chunk for the same noise; of recorded frames only what is seen counts.
+        """Distance from the teacher's chunk for the same noise; of recorded frames only what is seen counts.
 
-        Actions past the `execute`-th weigh `self.REST`: wrappers may look at them, nobody carries them out.
+        Pseudo-Huber of each action (Song and Dhariwal, 2023, section 3.3): squares would serve the few noises whose end jumps
+        from one way of pushing to another, where no network is right, and blur all others. Actions past the `execute`-th
+        weigh `self.REST`: wrappers may look at them, nobody carries them out.
         """
         scene = self.encode(batch)
         noise = torch.randn(scene.condition.shape[0], *self.noise_shape())
         with torch.no_grad():
             target = self.base.flow_to(noise, scene)
-        gap = (self.flow_to(noise, scene) - target).square().mean((0, 2))
+        square = (self.flow_to(noise, scene) - target).square().mean(2)
+        gap = ((square + self.BEND**2).sqrt() - self.BEND).mean(0)
         weight = torch.where(torch.arange(self.chunk) < self.execute, 1.0, self.REST)
-        return {"loss": (weight * gap).sum() / weight.sum(), "executed": gap[: self.execute].mean().detach()}
+        executed = square[:, : self.execute]
+        return {
+            "loss": (weight * gap).sum() / weight.sum(),
+            "executed": executed.mean().detach(),
+            "typical": executed.median().sqrt().detach(),
+        }

@@ -17,6 +17,7 @@ def main(cfg: DictConfig) -> None:
       python -m robot.deploy policy=diffusion_policy driver=sim_pusht duration=30
       python -m robot.deploy policy=<run>/onnx driver=<robot> dry_run=true
     """
+    import sys
     import time
     from contextlib import ExitStack
     from pathlib import Path
@@ -25,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     from hardware.limits import load
     from hardware.operator import Operator
     from hardware.recorder import Recorder
-    from hardware.runtime import Runtime, fit
+    from hardware.runtime import Runtime, fit, hurry
     from hardware.thinker import Thinker
     from hardware.watchdog import Watchdog
     from robot.core.clock import Clock
@@ -38,6 +39,8 @@ def main(cfg: DictConfig) -> None:
     limits = load(cfg.limits or cfg.driver.robot)
     guard = Guard(limits, driver.interface)
     output = Path(cfg.output or f"runs/deploy/{cfg.driver.robot}/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
+    if cfg.realtime and not hurry():
+        print("realtime: the system refuses SCHED_FIFO (be root, or have LimitRTPRIO); going on without", file=sys.stderr)
     with ExitStack() as stack:
         watchdog = Watchdog((lambda: None) if cfg.dry_run else driver.will(), cfg.watchdog)
         stack.callback(watchdog.close)
@@ -51,7 +54,7 @@ def main(cfg: DictConfig) -> None:
         stack.enter_context(driver)
         runtime = Runtime(driver, guard, thinker, controller, Clock(), recorder, watchdog, cfg.dry_run)
         runtime.arm()
-        with Operator(runtime, cfg.duration, cfg.realtime) as operator:
+        with Operator(runtime, cfg.duration) as operator:
             operator.run()
     print(f"{operator.report()}\nrecording         {output}")
 

@@ -5,8 +5,8 @@ Nothing is repeated in the background: when commands stop, so does the stream, a
 north, y left or west, z up.
 """
 
+import contextlib
 import mmap
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from hardware.drivers.base import Array, Driver, Reading
+from hardware.mavlink_link import Udp, connect, dialect
 from robot.core.errors import DriverError
 from robot.core.interface import Field
-from robot.core.optional import require
 from robot.core.rotation import to_matrix
 
 FLIP = np.array([1.0, -1.0, -1.0])
@@ -44,7 +44,7 @@ class MavlinkConfig:
     robot: str
     """Whose limits hold: a folder of hardware/robots."""
     connection: str
-    """pymavlink's: udpin:<address>:<port>, udpout:…, tcp:…, or a serial device."""
+    """udpin:<address>:<port> to be sent to, udpout:<address>:<port>, tcp:<address>:<port>, or a serial device."""
     baud: int
     """Of a serial device."""
     setpoint: Setpoint
@@ -89,16 +89,8 @@ class Mavlink(Driver):
         self.offboard = False
 
     def open(self) -> None:
-        os.environ["MAVLINK20"] = "1"
-        mavutil = require("pymavlink.mavutil", "drivers")
         where = self.config.connection
-        try:
-            self.link = mavutil.mavlink_connection(
-                where, self.config.baud, source_system=245, source_component=191, dialect="common", autoreconnect=False
-            )
-        except (OSError, ValueError) as error:
-            raise DriverError(f"mavlink: '{where}' cannot be opened ({error}); is another program using it?") from error
-        self.common = mavutil.mavlink
+        self.common, self.link = dialect(), connect(where, self.config.baud)
         self._forget()
         end = time.monotonic() + self.config.patience
         while self.mode is None and time.monotonic() < end:
@@ -108,7 +100,9 @@ class Mavlink(Driver):
             raise DriverError(
                 f"mavlink: no autopilot says anything on '{where}' for {self.config.patience} s; is it the right port?"
             )
-        self._remember_peer()
+        if isinstance(self.link, Udp) and self.link.peer is not None:
+            told = f"{self.link.peer[0]}:{self.link.peer[1]}".encode()
+            self._peer[: len(told) + 1] = told + b"\0"
         self._interval(self.common.MAVLINK_MSG_ID_ODOMETRY)
         self._interval(self.common.MAVLINK_MSG_ID_ACTUATOR_OUTPUT_STATUS)
 
@@ -181,10 +175,8 @@ class Mavlink(Driver):
         if self.link is None or not self.offboard:
             return
         self.offboard = False
-        try:
+        with contextlib.suppress(OSError):  # a link that is gone: the autopilot's failsafe acts
             _land(self.link, self.common)
-        except OSError:
-            pass  # the link is gone, and the autopilot's failsafe acts
 
     def close(self) -> None:
         if self.link is not None:
@@ -193,45 +185,29 @@ class Mavlink(Driver):
             self._peer[:1] = b"\0"
 
     def will(self) -> Callable[[], None]:
-        """Land, by a socket of its own to where the autopilot was last heard; on other links silence is the will."""
-        peer = self._peer
-        os.environ["MAVLINK20"] = "1"
-        mavutil = require("pymavlink.mavutil", "drivers")  # now: there will be no time then
+        """Land, by a socket of its own to where the autopilot was heard; on other links silence is the will."""
+        common, peer = dialect(), self._peer  # loaded now: there will be no time then
 
         def last() -> None:
-            address = bytes(peer[:]).split(b"\0")[0].decode()
-            if not address:
-                return
-            link = mavutil.mavlink_connection(f"udpout:{address}", source_system=245, source_component=191, dialect="common")
-            link.target_system, link.target_component = 1, 1
-            _land(link, mavutil.mavlink)
+            host, _, port = bytes(peer[:]).split(b"\0")[0].decode().partition(":")
+            if port:
+                _land(Udp((host, int(port)), listen=False), common)
 
         return last if self.config.connection.startswith("udp") else lambda: None
-
-    def _remember_peer(self) -> None:
-        address = getattr(self.link, "last_address", None) or getattr(self.link, "destination_addr", None)
-        if self.config.connection.startswith("udp") and address:
-            told = f"{address[0]}:{address[1]}".encode()
-            self._peer[: len(told) + 1] = told + b"\0"
 
     def _drain(self) -> None:
         """Take in all that has come."""
         now = time.monotonic()
         if now - self.beaten > 0.5:
-            self.beaten = now
-            self._beat()
+            self.beaten, known = now, self.common
+            self.link.mav.heartbeat_send(
+                known.MAV_TYPE_ONBOARD_CONTROLLER, known.MAV_AUTOPILOT_INVALID, 0, 0, known.MAV_STATE_ACTIVE
+            )
         try:
             while (message := self.link.recv_msg()) is not None:
                 self._take(message)
         except OSError as error:
             raise DriverError(f"mavlink: '{self.config.connection}' broke: {error}") from error
-
-    def _beat(self) -> None:
-        known = self.common
-        if getattr(self.link, "last_address", True) or self.config.connection.startswith("udpout"):
-            self.link.mav.heartbeat_send(
-                known.MAV_TYPE_ONBOARD_CONTROLLER, known.MAV_AUTOPILOT_INVALID, 0, 0, known.MAV_STATE_ACTIVE
-            )
 
     def _take(self, message: Any) -> None:
         kind = message.get_type()

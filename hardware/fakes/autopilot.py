@@ -2,14 +2,14 @@
 
     python -m hardware.fakes.autopilot vehicle=x500 port=14580 to=14540 seconds=30
 
-Offboard mode is granted after a second of setpoints at more than 2 Hz; after `loss` seconds without one it lands, and so does it on
-request. It hovers by itself in every other mode. At its end it prints what it saw on the wire, as JSON: this is the device's word
+Offboard mode is granted after a second of setpoints at more than 2 Hz; after `loss` seconds without one it lands, and on request.
+It hovers by itself in every other mode. At its end it prints what it saw on the wire, as JSON: this is the device's word
 on whether anything not finite or out of range has ever been sent to it.
 """
 
+import contextlib
 import json
 import math
-import os
 import signal
 import socket
 import time
@@ -19,10 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware.fakes.keys import keys
-from robot.core.optional import require
+from hardware.mavlink_link import dialect
+from hardware.runtime import hurry
 from robot.core.rotation import to_matrix
 
-KEYS = {"vehicle": "x500", "port": 14580, "to": 14540, "seconds": 0.0, "seed": 0, "dt": 0.004, "loss": 1.0, "offset": 0.5}
+KEYS = {
+    "vehicle": "x500",
+    "port": 14580,
+    "to": 14540,
+    "seconds": 0.0,
+    "seed": 0,
+    "dt": 0.004,
+    "loss": 1.0,
+    "offset": 0.5,
+    "realtime": 0,
+}
 FLIP = np.array([1.0, -1.0, -1.0])
 ORDER = (0, 2, 3, 1)
 """PX4's motors 1 to 4 of a quadrotor X: front right, back left, front left, back right; ours by number."""
@@ -72,8 +83,7 @@ class Autopilot:
     """Modes, setpoints and telemetry. `tick` is one period of `dt`."""
 
     def __init__(self, vehicle: Vehicle, port: int, to: int, dt: float, loss: float) -> None:
-        os.environ["MAVLINK20"] = "1"
-        self.common = require("pymavlink.dialects.v20.common", "drivers")
+        self.common = dialect()
         self.vehicle, self.dt, self.loss, self.peer = vehicle, dt, loss, ("127.0.0.1", to)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", port))
@@ -88,7 +98,7 @@ class Autopilot:
         self.every = {self.common.MAVLINK_MSG_ID_ODOMETRY: 0.02}
         self.errors: list[float] = []
         self.seen: dict[str, Any] = {
-            "setpoints": 0, "not_finite": 0, "out_of_range": 0, "largest": 0.0, "longest_gap": 0.0, "modes": [], "last_setpoint": None,
+            "setpoints": 0, "not_finite": 0, "out_of_range": 0, "longest_gap": 0.0, "modes": [], "last_setpoint": None,
         }  # fmt: skip
 
     def tick(self) -> None:
@@ -189,10 +199,8 @@ class Autopilot:
         return math.isfinite(interval) and self.count % max(1, round(interval / self.dt)) == 0
 
     def _send(self, message: Any) -> None:
-        try:
+        with contextlib.suppress(OSError):  # nobody listens yet
             self.socket.sendto(message.pack(self.link), self.peer)
-        except OSError:
-            pass  # nobody listens yet
 
 
 def main() -> None:
@@ -200,6 +208,8 @@ def main() -> None:
     given = keys(KEYS)
     vehicle = Simulated(given["vehicle"], given["dt"], given["seed"], given["offset"])
     pilot = Autopilot(vehicle, given["port"], given["to"], given["dt"], given["loss"])
+    if given["realtime"]:
+        hurry()
     ended: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ended.append(number))
