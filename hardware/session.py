@@ -51,6 +51,9 @@ class Session:
         self.names = [entry.name for entry in self.session.get_inputs()]
         self.outputs = [entry.name for entry in self.session.get_outputs()]
         self.spec = self._spec(path)
+        self.random = np.random.default_rng()
+        self.reset()
+        self.plan({f.name: np.zeros(f.shape, f.dtype) for f in self.spec.interface.observation})  # the first is the slowest
         self.random = np.random.default_rng(seed)
         self.reset()
 

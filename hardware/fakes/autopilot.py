@@ -29,7 +29,7 @@ KEYS = {
     "to": 14540,
     "seconds": 0.0,
     "seed": 0,
-    "dt": 0.004,
+    "dt": 0.0025,
     "loss": 1.0,
     "offset": 0.5,
     "realtime": 0,
@@ -98,7 +98,7 @@ class Autopilot:
         self.every = {self.common.MAVLINK_MSG_ID_ODOMETRY: 0.02}
         self.errors: list[float] = []
         self.seen: dict[str, Any] = {
-            "setpoints": 0, "not_finite": 0, "out_of_range": 0, "longest_gap": 0.0, "modes": [], "last_setpoint": None,
+            "setpoints": 0, "flying_setpoints": 0, "not_finite": 0, "out_of_range": 0, "longest_gap": 0.0, "modes": [], "last_setpoint": None,
         }  # fmt: skip
 
     def tick(self) -> None:
@@ -153,6 +153,7 @@ class Autopilot:
         if now - self.last > GAP:
             self.since = now
         elif self.mode == OFFBOARD:
+            seen["flying_setpoints"] += self.armed
             seen["longest_gap"] = max(seen["longest_gap"], now - self.last)
         self.last = seen["last_setpoint"] = now
         if np.isfinite(controls).all():

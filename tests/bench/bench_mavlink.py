@@ -58,9 +58,11 @@ def fly(vehicle: str, seed: int, given: dict[str, Any], folder: Path) -> dict[st
     pilot.send_signal(signal.SIGTERM)
     seen = json.loads(pilot.communicate(timeout=20)[0].splitlines()[-1])
     loop = dict(line.split(None, 1) for line in main.stdout.splitlines() if len(line.split(None, 1)) == 2)
+    events = [json.loads(line) for line in (folder / f"{vehicle}_{seed}" / "events.jsonl").read_text().splitlines()]
     return {
+        "held_for": [entry["reasons"] for entry in events if entry["mode"] == "hold"][:1],
         "error": seen["late_error"],
-        "rate_hz": seen["setpoints"] / (seen["flown"] + 1.2) if seen["flown"] else 0.0,
+        "rate_hz": seen["flying_setpoints"] / seen["flown"] if seen["flown"] else 0.0,
         "ended": loop.get("ended", main.stderr[-200:]),
         "late_p99_ms": float(loop.get("late_p99_ms", "nan")),
         "plan_p99_ms": float(loop.get("think_p99_ms", "nan")),

@@ -29,8 +29,8 @@ def limits(**changes):
     channels = [Channel(name, "rad", -1.0, 1.0, 2.0, 40.0, float("inf")) for name in COMMAND.names]
     known = {
         "family": Family.joints, "safe": Safe.hold, "dt": DT, "command_age": 0.05, "observation_age": 0.02, "frozen": 0.1,
-        "trembling": ["joints"],        "channels": channels, "measured": [Range("joints", -1.2, 1.2)], "fence": Fence("position", [-1.0] * 3, [1.0] * 3),
-        "tilt": Tilt("attitude", 0.5),
+        "trembling": ["joints"], "channels": channels, "measured": [Range("joints", -1.2, 1.2)],
+        "fence": Fence("position", [-1.0] * 3, [1.0] * 3), "tilt": Tilt("attitude", 0.5),
     }  # fmt: skip
     if changes.get("frozen") == float("inf"):
         known["trembling"] = []
