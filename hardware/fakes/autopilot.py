@@ -97,9 +97,8 @@ class Autopilot:
         self.since = self.last = -math.inf
         self.every = {self.common.MAVLINK_MSG_ID_ODOMETRY: 0.02}
         self.errors: list[float] = []
-        self.seen: dict[str, Any] = {
-            "setpoints": 0, "flying_setpoints": 0, "not_finite": 0, "out_of_range": 0, "longest_gap": 0.0, "modes": [], "last_setpoint": None,
-        }  # fmt: skip
+        counts = ("setpoints", "flying_setpoints", "not_finite", "out_of_range", "longest_gap")
+        self.seen: dict[str, Any] = {**dict.fromkeys(counts, 0), "modes": [], "last_setpoint": None}
 
     def tick(self) -> None:
         """Listen, fly, tell."""
