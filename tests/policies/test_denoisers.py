@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from policies.generative import Generative, GenerativeConfig, Kind, Times
+from policies.generative import Generative, GenerativeConfig, Kind, Prediction, Times
 from policies.nn.denoisers import ChunkTransformer, ChunkTransformerConfig, Unet1d, Unet1dConfig
 from robot.core.config import build
 from robot.core.errors import ConfigError
@@ -228,7 +228,7 @@ def gap(module: nn.Module, session: onnxruntime.InferenceSession, given: tuple[T
     ],
 )
 def test_the_exported_sampler_agrees_with_torch(name: str, kind: Kind, stochastic: bool, tmp_path: Path) -> None:
-    process = Generative.of(GenerativeConfig(kind, 10, 3, 1.0, stochastic, Times.uniform))
+    process = Generative.of(GenerativeConfig(kind, 10, 3, 1.0, stochastic, Times.uniform, Prediction.epsilon))
     module = Sampler(process, shaken(make(name)))
     draws = (process.draws,) if process.draws > 1 else ()
 
@@ -243,7 +243,7 @@ def test_the_exported_sampler_agrees_with_torch(name: str, kind: Kind, stochasti
 
 
 def test_the_exported_velocity_of_a_diffusion_agrees_with_torch(tmp_path: Path) -> None:
-    process = Generative.of(GenerativeConfig(Kind.diffusion, 10, 3, 1.0, False, Times.uniform))
+    process = Generative.of(GenerativeConfig(Kind.diffusion, 10, 3, 1.0, False, Times.uniform, Prediction.epsilon))
     module = Field(process, shaken(make("ResidualMlp")))
     session = exported(module, inputs(2), tmp_path / "field.onnx")
     assert gap(module, session, inputs(5)) < 1e-5
@@ -259,7 +259,7 @@ def test_flow_finds_both_modes_and_the_condition(name: str) -> None:
     Not causal: the field at a step then depends on all of the chunk, by which its steps agree on a mode.
     """
     torch.manual_seed(0)
-    process = Generative.of(GenerativeConfig(Kind.flow, 10, 6, 2.0, False, Times.uniform))
+    process = Generative.of(GenerativeConfig(Kind.flow, 10, 6, 2.0, False, Times.uniform, Prediction.epsilon))
     net = make(name, 4, 1, 2, **({"causal": False} if name == "ChunkTransformer" else {}))
     optimizer = torch.optim.Adam(net.parameters(), 4e-3)
     for _ in range(250):

@@ -1,6 +1,7 @@
 """Generators against closed forms and against the schedulers of diffusers; what each makes of data with two modes."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
-from policies.generative import Diffusion, Flow, Generative, GenerativeConfig, Kind, Mip, Times, score, to_flow, to_vp
+from policies.generative import Diffusion, Flow, Generative, GenerativeConfig, Kind, Mip, Prediction, Times, score, to_flow, to_vp
 from policies.nn.mlp import ResidualMlp, ResidualMlpConfig
 from robot.core.errors import ConfigError, NotSupportedError
 
@@ -17,13 +18,16 @@ MEAN, SPREAD = 0.3, 0.5
 
 
 def make(
-    kind: Kind, train: int = 100, steps: int = 10, clip: float = 4.0, stochastic: bool = False, times: Times = Times.uniform
-) -> Generative:
-    return Generative.of(GenerativeConfig(kind, train, steps, clip, stochastic, times))
+    kind: Kind, train: int = 100, steps: int = 10, clip: float = 4.0, stochastic: bool = False, times: Times = Times.uniform,
+    prediction: Prediction = Prediction.epsilon,
+) -> Generative:  # fmt: skip
+    return Generative.of(GenerativeConfig(kind, train, steps, clip, stochastic, times, prediction))
 
 
-def diffusion(train: int = 100, steps: int = 10, clip: float = 4.0, stochastic: bool = False) -> Diffusion:
-    process = make(Kind.diffusion, train, steps, clip, stochastic)
+def diffusion(
+    train: int = 100, steps: int = 10, clip: float = 4.0, stochastic: bool = False, prediction: Prediction = Prediction.epsilon
+) -> Diffusion:
+    process = make(Kind.diffusion, train, steps, clip, stochastic, prediction=prediction)
     assert isinstance(process, Diffusion)
     return process
 
@@ -93,11 +97,12 @@ def test_the_velocity_of_a_perfect_diffusion_is_that_of_the_flow_also_between_it
     torch.testing.assert_close(start, x - MEAN, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("prediction", Prediction)
 @pytest.mark.parametrize(
     ("train", "steps", "clip"), [(100, 10, 4.0), (100, 100, 0.7), (100, 7, 0.7), (10, 10, 1.0), (50, 1, 4.0)]
 )
-def test_ddim_is_eulers_method_on_the_velocity(train: int, steps: int, clip: float) -> None:
-    process, noise = diffusion(train, steps, clip), normal(5, 16, 2)
+def test_ddim_is_eulers_method_on_the_velocity(train: int, steps: int, clip: float, prediction: Prediction) -> None:
+    process, noise = diffusion(train, steps, clip, prediction=prediction), normal(5, 16, 2)
     times = process.flow_times(steps)
     assert times.shape == (steps + 1,)
     assert torch.all(times.diff() < 0)
@@ -127,26 +132,33 @@ def test_levels_are_those_of_diffusers(steps: int) -> None:
     assert process.schedule == process.scheduler.timesteps.tolist()
 
 
+@pytest.mark.parametrize("prediction", Prediction)
 @pytest.mark.parametrize(("train", "steps", "clip"), [(100, 10, 4.0), (100, 100, 0.7), (10, 5, 1.0)])
-def test_ddim_equals_diffusers(train: int, steps: int, clip: float) -> None:
-    peer = DDIMScheduler(train, beta_schedule="squaredcos_cap_v2", clip_sample_range=clip, timestep_spacing="trailing")
+def test_ddim_equals_diffusers(train: int, steps: int, clip: float, prediction: Prediction) -> None:
+    peer = DDIMScheduler(
+        train, beta_schedule="squaredcos_cap_v2", clip_sample_range=clip, timestep_spacing="trailing",
+        prediction_type=prediction.value,
+    )  # fmt: skip
     peer.set_timesteps(steps)
     noise = normal(5, 16, 2)
     x = noise
     for step in peer.timesteps.tolist():
         output = network(x, torch.full((5,), step / train, dtype=x.dtype))
         x = peer.step(output, step, x, eta=0.0, use_clipped_model_output=True).prev_sample
-    torch.testing.assert_close(diffusion(train, steps, clip).sample(network, noise), x, rtol=0, atol=1e-5)
+    found = diffusion(train, steps, clip, prediction=prediction).sample(network, noise)
+    torch.testing.assert_close(found, x, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("prediction", Prediction)
 @pytest.mark.parametrize(("train", "steps", "clip"), [(100, 10, 4.0), (100, 100, 0.7), (10, 5, 1.0)])
-def test_ddpm_equals_diffusers(train: int, steps: int, clip: float) -> None:
+def test_ddpm_equals_diffusers(train: int, steps: int, clip: float, prediction: Prediction) -> None:
     """As Diffusion Policy sets it: squared-cosine betas, clipped, variance fixed_small."""
     peer = DDPMScheduler(
-        train, beta_schedule="squaredcos_cap_v2", clip_sample_range=clip, variance_type="fixed_small", timestep_spacing="trailing"
-    )
+        train, beta_schedule="squaredcos_cap_v2", clip_sample_range=clip, variance_type="fixed_small",
+        timestep_spacing="trailing", prediction_type=prediction.value,
+    )  # fmt: skip
     peer.set_timesteps(steps)
-    process = diffusion(train, steps, clip, stochastic=True)
+    process = diffusion(train, steps, clip, stochastic=True, prediction=prediction)
     assert process.draws == steps
     generator = torch.Generator().manual_seed(3)
     noise = torch.stack([torch.randn(5, 16, 2, generator=generator, dtype=torch.float64) for _ in range(steps)], dim=1)
@@ -243,6 +255,8 @@ def test_combinations_without_a_meaning_are_refused() -> None:
         make(Kind.flow, stochastic=True)
     with pytest.raises(ConfigError, match="times=beta is for kind=flow; kind=diffusion"):
         make(Kind.diffusion, times=Times.beta)
+    with pytest.raises(ConfigError, match="prediction=sample is for kind=diffusion, not flow"):
+        make(Kind.flow, prediction=Prediction.sample)
     with pytest.raises(ConfigError, match="sample_steps=11 must be between 1 and generative"):
         make(Kind.diffusion, train=10, steps=11)
 
@@ -289,12 +303,17 @@ def chunks(process: Generative, net: ResidualMlp, n: int = 512) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("kind", "stochastic", "times"),
-    [(Kind.flow, False, Times.uniform), (Kind.flow, False, Times.beta)]
-    + [(Kind.diffusion, stochastic, Times.uniform) for stochastic in (False, True)],
+    ("kind", "keys"),
+    [
+        (Kind.flow, {}),
+        (Kind.flow, {"times": Times.beta}),
+        (Kind.diffusion, {}),
+        (Kind.diffusion, {"stochastic": True}),
+        (Kind.diffusion, {"prediction": Prediction.sample}),
+    ],
 )
-def test_generators_find_both_modes(kind: Kind, stochastic: bool, times: Times) -> None:
-    process = make(kind, train=50, steps=10, clip=2.0, stochastic=stochastic, times=times)
+def test_generators_find_both_modes(kind: Kind, keys: dict[str, Any]) -> None:
+    process = make(kind, train=50, steps=10, clip=2.0, **keys)
     x = chunks(process, trained(process))
     hit = ((x.abs() - 1).abs() < 0.3).all(1) & (x.sign().mean(1).abs() == 1)
     assert float(hit.float().mean()) > 0.9

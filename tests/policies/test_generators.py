@@ -8,7 +8,7 @@ from policies.critic import Critics, CriticsConfig, Gaussian
 from policies.diffusion_policy import DiffusionPolicy, DiffusionPolicyConfig
 from policies.dsrl import Dsrl, DsrlConfig, Variant
 from policies.expo import Expo, ExpoConfig
-from policies.generative import GenerativeConfig, Kind, Times
+from policies.generative import GenerativeConfig, Kind, Prediction, Times
 from policies.gpc import Gpc, GpcConfig, Operator
 from policies.held import hold
 from policies.one_step import OneStep, OneStepConfig
@@ -25,7 +25,7 @@ CRITICS = CriticsConfig(3, 64, 2, 0.05, 2)
 
 
 def generator(interface=TOY, **keys):
-    flow = GenerativeConfig(Kind.flow, 10, 4, 4.0, False, Times.uniform)
+    flow = GenerativeConfig(Kind.flow, 10, 4, 4.0, False, Times.uniform, Prediction.epsilon)
     values = {
         "chunk": 4, "execute": 2, "history": 1, "features": FLAT, "denoiser": MLP, "anchor": None, "offset": [0.0, 0.0],
         "scale": [1.0, 1.0], "temperature": 1.0, "generative": flow,

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from policies import navdp_critic as critic
 from policies import onnx
-from policies.generative import Generative, GenerativeConfig, Kind, Times
+from policies.generative import Generative, GenerativeConfig, Kind, Prediction, Times
 from robot.core.config import build, typed
 from robot.core.errors import CheckpointError, ConfigError
 from robot.core.paths import CONFIGS
@@ -187,7 +187,7 @@ def test_the_map_remembers_a_wall_that_left_the_view():
 
 
 def test_diffusion_sampling_equals_the_scheduler_of_diffusers():
-    config = GenerativeConfig(Kind.diffusion, 10, 5, 4.0, False, Times.uniform)
+    config = GenerativeConfig(Kind.diffusion, 10, 5, 4.0, False, Times.uniform, Prediction.epsilon)
     generative = Generative.of(config)
     noise = torch.randn(3, 24, 3)
     network = lambda x, t: 0.3 * x + t[:, None, None]  # noqa: E731
@@ -200,7 +200,7 @@ def test_diffusion_sampling_equals_the_scheduler_of_diffusers():
 
 def test_flow_with_the_true_field_transports_noise_to_data_in_one_step():
     data = torch.randn(5, 24, 3)
-    flow = Generative.of(GenerativeConfig(Kind.flow, 10, 1, 4.0, False, Times.uniform))
+    flow = Generative.of(GenerativeConfig(Kind.flow, 10, 1, 4.0, False, Times.uniform, Prediction.epsilon))
     noise = torch.randn_like(data)
     torch.testing.assert_close(flow.sample(lambda x, t: noise - data, noise), data)
     x, target = flow.corrupt(data, noise, torch.full((5,), 0.3))

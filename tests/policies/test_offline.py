@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from policies.a2pr import A2pr, A2prConfig
 from policies.critic import CriticsConfig
 from policies.famo2o import Famo2o, Famo2oConfig
-from policies.generative import GenerativeConfig, Kind, Times
+from policies.generative import GenerativeConfig, Kind, Prediction, Times
 from policies.iql import Iql, IqlConfig
 from policies.prdc import Prdc, PrdcConfig
 from policies.td3 import Td3, Td3Config
@@ -18,7 +18,7 @@ from robot.core.errors import ConfigError
 from robot.core.interface import Field, Interface
 
 TOY = Interface((Field("point", (2,)),), Field("push", (1,)), 0.1)
-ONE_PASS = GenerativeConfig(Kind.regression, 1, 1, 3.0, False, Times.uniform)
+ONE_PASS = GenerativeConfig(Kind.regression, 1, 1, 3.0, False, Times.uniform, Prediction.epsilon)
 COMMON = {
     "chunk": 1, "execute": 1, "history": 1, "anchor": None, "offset": [0.0], "scale": [1.0], "temperature": 1.0,
     "features": {"_target_": "policies.nn.features.Flat", "scale": {"point": 1.0}, "offset": {}, "differences": [], "finer": 0.0},
@@ -237,7 +237,13 @@ def test_online_the_family_learns_where_its_chooser_goes():
     ("kind", "config", "parts", "changes", "word"),
     [
         (Td3, Td3Config, (TD3,), {"chunk": 4, "execute": 2}, "executed whole"),
-        (Td3, Td3Config, (TD3,), {"generative": GenerativeConfig(Kind.flow, 1, 1, 3.0, False, Times.uniform)}, "regression"),
+        (
+            Td3,
+            Td3Config,
+            (TD3,),
+            {"generative": GenerativeConfig(Kind.flow, 1, 1, 3.0, False, Times.uniform, Prediction.epsilon)},
+            "regression",
+        ),
         (Td3, Td3Config, (TD3,), {"delay": 0}, "delay"),
         (Prdc, PrdcConfig, (TD3, PRDC), {"beta": 0.0}, "beta"),
         (A2pr, A2prConfig, (TD3, A2PR), {"latent": 0}, "latent"),

@@ -8,7 +8,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from policies.diffusion_policy import DiffusionPolicy, DiffusionPolicyConfig
-from policies.generative import GenerativeConfig, Kind, Times
+from policies.generative import GenerativeConfig, Kind, Prediction, Times
 from policies.generator import Generator, Scene
 from policies.gpc import Gpc, GpcConfig, Operator
 from policies.policy import Plan, Policy
@@ -237,7 +237,7 @@ def test_every_yaml_plays_at_once(name):
 
 
 def learner(kind, steps):
-    generative = GenerativeConfig(kind, 100, steps, 3.0, False, Times.uniform)
+    generative = GenerativeConfig(kind, 100, steps, 3.0, False, Times.uniform, Prediction.epsilon)
     return DiffusionPolicyConfig(LENGTH, 4, 1, FLAT, MLP, None, [0.0], [1.0], 1.0, generative)
 
 
