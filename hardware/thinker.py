@@ -5,6 +5,7 @@ when whoever started it is gone, so is the pipe, and it ends.
 """
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -112,6 +113,8 @@ def main() -> None:
         questions, replies = Block(_asked(spec.interface)), Block(_told(spec))
         told = {"interface": spec.interface.to_json(), "memory": spec.memory, "noise": spec.noise, "steps": spec.steps}
         answers.write(json.dumps({**told, "asked": questions.fd, "told": replies.fd}) + "\n")
+    gc.collect()
+    gc.freeze()  # as the servo loop does
     seen = episode = 0
     while os.read(bell, 4096):
         found = questions.read(seen)

@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     from hardware.limits import load
     from hardware.operator import Operator
     from hardware.recorder import Recorder
-    from hardware.runtime import Runtime, fit, hurry
+    from hardware.runtime import Runtime, fit, hurry, settle
     from hardware.thinker import Thinker
     from hardware.watchdog import Watchdog
     from robot.core.clock import Clock
@@ -53,6 +53,7 @@ def main(cfg: DictConfig) -> None:
         stack.callback(recorder.close)
         stack.enter_context(driver)
         runtime = Runtime(driver, guard, thinker, controller, Clock(), recorder, watchdog, cfg.dry_run)
+        settle()
         runtime.arm()
         with Operator(runtime, cfg.duration) as operator:
             operator.run()

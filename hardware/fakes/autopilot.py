@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hardware.fakes.keys import keys
 from hardware.mavlink_link import dialect
-from hardware.runtime import hurry
+from hardware.runtime import hurry, settle
 from robot.core.rotation import to_matrix
 
 KEYS = {
@@ -210,6 +210,7 @@ def main() -> None:
     pilot = Autopilot(vehicle, given["port"], given["to"], given["dt"], given["loss"])
     if given["realtime"]:
         hurry()
+    settle()
     ended: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ended.append(number))
