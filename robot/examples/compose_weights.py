@@ -12,7 +12,7 @@ from pathlib import Path
 
 from robot.core.errors import ConfigError, TillerError
 
-KEYS = {"parents": "", "root": "", "env": "pusht", "frames": "4096", "samples": "8", "steps": "10", "seed": "0", "clash": "0.1"}
+KEYS = {"parents": "", "root": "", "env": "pusht", "frames": "4096", "samples": "8", "steps": "10", "seed": "0", "clash": "0.15"}
 
 
 def compose(keys: dict[str, str]) -> str:

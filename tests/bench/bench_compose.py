@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from policies.composition import Fit, fit
@@ -56,7 +57,8 @@ def subjects(found: Fit) -> dict[str, dict[str, Any]]:
 def main(arguments: list[str]) -> None:
     keys = {**KEYS, **dict(argument.split("=", 1) for argument in arguments)}
     parents = keys["parents"].split(",")
-    final = OmegaConf.to_container(OmegaConf.load(CONFIGS / "test" / f"{keys['env']}.yaml"))
+    with initialize_config_dir(str(CONFIGS / "test"), version_base=None):
+        final = OmegaConf.to_container(compose(keys["env"]))
     assert isinstance(final, dict)
     changed = {**{str(key): value for key, value in final.items()}, "threads": 1, "num_envs": int(keys["num_envs"])}
     env = build(gym.config(keys["env"], **changed), "env")
