@@ -43,3 +43,7 @@ class DivergedError(TillerError):
 
 class DriverError(TillerError):
     """A robot that cannot be reached, refuses, or fails; or a driver without limits."""
+
+
+class MessageError(TillerError):
+    """A message that is not of its type, damaged, too large, or of an unknown type."""
