@@ -1,11 +1,46 @@
 """From plans of several actions, which come late and overlap, to what the robot should do right now."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
+from hardware.drivers.base import Reading
+from hardware.fit import equal
 from hardware.guard import Action
 from hardware.thinker import Thought
+from robot.core.interface import Field
+
+
+class Controller(Protocol):
+    """What the servo loop asks of the layer between plans and commands."""
+
+    config: Any
+    """Has `wait`: how long a period may wait for a plan it has just asked for [s]."""
+    plan: Thought | None
+    """That is followed now."""
+
+    def accepts(self, asked: Field, offered: Field) -> list[str]:
+        """What is wrong with a policy's action for a robot's command, in words."""
+        ...
+
+    def reset(self) -> None: ...
+
+    def due(self, now: float) -> bool:
+        """Whether a new plan should be asked for."""
+        ...
+
+    def asked(self, reading: Reading) -> None:
+        """A plan is being made from this."""
+        ...
+
+    def take(self, plan: Thought, now: float) -> None:
+        """Follow a new plan from now on; one that rests on older measurements than the present one is no news."""
+        ...
+
+    def wanted(self, now: float, reading: Reading | None) -> Action | None:
+        """What should be done now; None before there is a plan."""
+        ...
 
 
 @dataclass
@@ -36,21 +71,25 @@ class Chunks:
         self.before: Thought | None = None
         self.since = -np.inf
 
+    def accepts(self, asked: Field, offered: Field) -> list[str]:
+        return equal(asked, offered)
+
     def reset(self) -> None:
         """Forget all plans."""
         self.plan = self.before = None
 
     def due(self, now: float) -> bool:
-        """Whether a new plan should be asked for."""
         return self.plan is None or now >= self.plan.stamp + self.count * self.dt - self.config.ahead - self.slack
 
+    def asked(self, reading: Reading) -> None:
+        """Plans say all that is needed."""
+
     def take(self, plan: Thought, now: float) -> None:
-        """Follow a new plan from now on; one that rests on older measurements than the present one is no news."""
         if self.plan is None or plan.stamp > self.plan.stamp:
             self.before, self.plan, self.since = self.plan, plan, now
 
-    def wanted(self, now: float) -> Action | None:
-        """What should be done now; past its end a plan has nothing to say, and its age grows."""
+    def wanted(self, now: float, reading: Reading | None = None) -> Action | None:
+        """Past its end a plan has nothing to say, and its age grows."""
         if self.plan is None:
             return None
         values = self._of(self.plan, now)

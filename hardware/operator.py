@@ -86,7 +86,10 @@ class Operator:
         """The run in figures, and what the robot says of it."""
         told = {**self.runtime.beat.summary(), "limited": self.runtime.guard.limited}
         lines = [f"{name:<18}{value:.3f}" if isinstance(value, float) else f"{name:<18}{value}" for name, value in told.items()]
-        return "\n".join([f"ended             {self.ended}", *lines, *self.runtime.driver.report()])
+        lines = [f"ended             {self.ended}", *lines, *self.runtime.driver.report()]
+        if self.runtime.recorder is not None:
+            lines.append(f"recording         {self.runtime.recorder.folder}")
+        return "\n".join(lines)
 
     def line(self, elapsed: float) -> str:
         """The run in a line."""

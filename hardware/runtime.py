@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from hardware.controller import Chunks
+from hardware.controller import Controller
 from hardware.drivers.base import Driver, Reading
+from hardware.fit import fit
 from hardware.guard import Action, Guard, Mode
 from hardware.limits import Safe
 from hardware.recorder import Recorder
 from hardware.thinker import Thinker
 from hardware.watchdog import Watchdog
 from robot.core.clock import Clock
-from robot.core.errors import DriverError, InterfaceError
-from robot.core.interface import Interface
+from robot.core.errors import DriverError
 
 POLL = 2e-5
 """Between two looks for a plan that is waited for [s]."""
@@ -66,7 +66,7 @@ class Runtime:
         driver: Driver,
         guard: Guard,
         thinker: Thinker,
-        controller: Chunks,
+        controller: Controller,
         clock: Clock,
         recorder: Recorder | None = None,
         watchdog: Watchdog | None = None,
@@ -77,7 +77,7 @@ class Runtime:
         Raises:
             InterfaceError: the policy is for another robot: what differs, in words.
         """
-        fit(thinker.spec.interface, driver.interface)
+        fit(thinker.spec.interface, driver.interface, controller.accepts)
         self.driver, self.guard, self.thinker, self.controller, self.clock = driver, guard, thinker, controller, clock
         self.recorder, self.watchdog, self.dry = recorder, watchdog, dry
         self.reading: Reading | None = None
@@ -94,7 +94,7 @@ class Runtime:
             DriverError: it says nothing, is outside its limits, or refuses.
         """
         end = self.clock.now() + patience
-        while self._fresh() is None and self.clock.now() < end:
+        while not self._awake() and self.clock.now() < end:
             self.clock.sleep_until(self.clock.now() + self.guard.limits.dt)
         self.guard.arm(self.reading, self.clock.now())
         try:
@@ -108,6 +108,10 @@ class Runtime:
         self.asked = -np.inf
         self.due = self.last = self.clock.now()
         self._tell(self.due)
+
+    def _awake(self) -> bool:
+        reading = self._fresh()
+        return reading is not None and self.clock.now() - reading.stamp <= self.guard.limits.observation_age
 
     def stop(self, reason: str) -> None:
         """The robot's own safe state, now."""
@@ -144,7 +148,7 @@ class Runtime:
         reading = self._fresh()
         self._think(now, reading)
         now = self.clock.now()
-        action = self.controller.wanted(now)
+        action = self.controller.wanted(now, reading)
         command = self.guard.tick(now, reading, action)
         sent = None if command is None or self.dry else self.driver.write(np.array(command))
         if self.recorder is not None and reading is not None:
@@ -162,6 +166,7 @@ class Runtime:
         if reading is None or pending or reading.stamp <= self.asked or not self.controller.due(now):
             return
         self.asked = reading.stamp
+        self.controller.asked(reading)
         self.thinker.ask(reading.observation, reading.stamp, self.episode)
         end = now + self.controller.config.wait
         while not self._collect(now := self.clock.now()) and now < end:
@@ -190,26 +195,6 @@ class Runtime:
 
 def _vector(action: Action | None) -> "np.ndarray[Any, Any] | None":
     return None if action is None else np.asarray(action.values)
-
-
-def fit(asked: Interface, offered: Interface) -> None:
-    """Refuse a policy that is for another robot. It may see less than the driver offers, and decide less often.
-
-    Args:
-        asked: the policy's.
-        offered: the driver's.
-
-    Raises:
-        InterfaceError: what differs, in words.
-    """
-    names = [name for name in asked.names if name in offered.names]
-    seen = Interface(tuple(offered.field(name) for name in names), offered.action, asked.dt)
-    wrong = asked.compare(seen)
-    ratio = asked.dt / offered.dt
-    if abs(ratio - round(ratio)) > 1e-6 or ratio < 1 - 1e-6:
-        wrong.append(f"dt: the policy decides every {asked.dt} s, which is no multiple of the driver's {offered.dt} s")
-    if wrong:
-        raise InterfaceError(f"this policy is not for this robot: {'; '.join(wrong)}")
 
 
 def settle() -> None:

@@ -27,7 +27,11 @@ MAY_IMPORT = {
 }
 """By part: the parts whose modules it may import. Entry points and examples may import all but entry points."""
 
-EXTRA_IMPORTS = {"hardware/drivers/sim.py": {"sim"}}
+EXTRA_IMPORTS = {
+    "hardware/drivers/sim.py": {"sim"},
+    "hardware/fakes/autopilot.py": {"sim"},
+    "hardware/fakes/navigation_base.py": {"sim"},
+}
 FILE_LINES, FUNCTION_LINES = 400, 50
 KERNELS = {
     "policies/nn/search.py astar",
@@ -37,7 +41,7 @@ KERNELS = {
     "sim/navigation/scenes/canvas.py insert",
 }
 """Compiled loops over cells that are long or branch more than ten ways, since a call in them costs. The list only shrinks."""
-PRINTING = re.compile(r"robot/[^/]+\.py$|robot/examples/|/bench/")
+PRINTING = re.compile(r"robot/[^/]+\.py$|robot/examples/|hardware/fakes/|/bench/")
 HIDDEN_RANDOMNESS = re.compile(
     r"np\.random\.(?!default_rng|Generator|SeedSequence|PCG64|Philox|RandomState)\w+\(|torch\.manual_seed|\brandom\.(?:seed|random|choice|randint|shuffle)\("
 )

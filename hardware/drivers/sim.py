@@ -25,7 +25,10 @@ class SimConfig:
 
 
 class Sim(Driver):
-    """Time passes in it only with commands. An episode that ends begins anew; `episodes` keeps what became of each."""
+    """Time passes in it only with commands: while none come, what was measured last is what is so now.
+
+    An episode that ends begins anew; `episodes` keeps what became of each.
+    """
 
     def __init__(self, config: SimConfig) -> None:
         self.config = config
@@ -41,14 +44,15 @@ class Sim(Driver):
             self.seen, _ = self.env.reset(seed=self.config.seed)
             self.write(np.zeros(int(np.prod(self.command.shape))))  # compiles
             self.seen, _ = self.env.reset(seed=self.config.seed)
-            self.last, self.stamp, self.episodes = np.zeros(int(np.prod(self.command.shape))), time.monotonic(), []
+            self.last, self.episodes, self.moved = np.zeros(int(np.prod(self.command.shape))), [], False
 
     def read(self) -> Reading | None:
         if not self.opened:
             raise DriverError("the simulated robot is not open; use it as a context manager")
-        if not self.fresh:
+        now = time.monotonic()
+        if not self.fresh and now - self.stamp < 2 * self.dt:
             return None
-        self.fresh = False
+        self.fresh, self.stamp = False, self.stamp if self.fresh and self.moved else now
         observation = {name: value[0].numpy() for name, value in self.seen.items()}
         measured = self.last
         if self.config.measured is not None:
@@ -61,6 +65,7 @@ class Sim(Driver):
         action = torch.from_numpy(np.asarray(command, np.float32).reshape(1, *self.command.shape))
         self.seen, _, _, _, info = self.env.step(action)
         self.last, self.fresh, self.stamp = np.asarray(command, np.float64), True, time.monotonic()
+        self.moved = True
         if bool(info["done"][0]):
             self.episodes.append({name: float(value[0]) for name, value in info["final_info"].items() if value.ndim == 1})
         return action[0].numpy().astype(np.float64).ravel()

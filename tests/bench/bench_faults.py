@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -161,53 +162,67 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
-def play(name: str, fault: Callable[[Lossy, int, int], None], given: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """One flight with one fault."""
-    kind = name.removeprefix("policy says ")
-    policy = sick(kind, folder) if kind in SICK else "raptor"
+@dataclass
+class Flight:
+    """Processes of one flight, and where they write."""
+
+    pilot: "subprocess.Popen[str]"
+    main: "subprocess.Popen[str]"
+    link: Lossy
+    output: Path
+
+    @property
+    def mind(self) -> int:
+        """The policy's process."""
+        return next(p.pid for p in psutil.Process(self.main.pid).children() if "hardware.thinker" in p.cmdline())
+
+    def end(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The autopilot's account and the servo loop's events."""
+        told = [json.loads(line) for line in (self.output / "events.jsonl").read_text().splitlines()]
+        self.pilot.send_signal(signal.SIGTERM)
+        seen = json.loads(self.pilot.communicate(timeout=20)[0].splitlines()[-1])
+        self.main.kill()
+        self.main.wait()
+        self.link.close()
+        return seen, told
+
+
+def take_off(name: str, policy: str | Path, given: dict[str, Any], folder: Path) -> Flight:
+    """Start all that flies."""
     robot, driver = port(), port()
     link = Lossy(robot, driver)
     options = {"stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-    fly = [
-        f"vehicle={given['vehicle']}",
-        f"port={robot}",
-        f"to={link.port}",
-        f"seed={given['seed']}",
-        f"realtime={given['realtime']}",
-    ]
+    fly = [f"{key}={given[key]}" for key in ("vehicle", "seed", "realtime")] + [f"port={robot}", f"to={link.port}"]
     pilot = subprocess.Popen([sys.executable, "-m", "hardware.fakes.autopilot", *fly], **options)
     assert pilot.stdout is not None
     pilot.stdout.readline()
     output = folder / name.replace(" ", "_").replace("%", "").replace("'", "")
     run = [f"policy={policy}", "driver=mavlink", f"driver.connection=udpin:127.0.0.1:{driver}", f"output={output}"]
-    run.append("watchdog=0.02")
-    run.append(f"realtime={bool(given['realtime'])}".lower())
-    errors = open(folder / "stderr.txt", "w")  # noqa: SIM115
-    main = subprocess.Popen([sys.executable, "-m", "robot.deploy", *run], **options, stderr=errors)
+    run += ["watchdog=0.02", f"realtime={bool(given['realtime'])}".lower()]
+    with open(folder / "stderr.txt", "w") as errors:
+        main = subprocess.Popen([sys.executable, "-m", "robot.deploy", *run], **options, stderr=errors)
+    return Flight(pilot, main, link, output)
+
+
+def play(name: str, fault: Callable[[Lossy, int, int], None], given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One flight with one fault."""
+    kind = name.removeprefix("policy says ")
+    flight = take_off(name, sick(kind, folder) if kind in SICK else "raptor", given, folder)
     try:
-        began = events(output, "running", 30.0)
+        start = events(flight.output, "running", 30.0) + CALM
     except RuntimeError:
-        main.kill()
-        pilot.kill()
+        flight.main.kill()
+        flight.pilot.kill()
         raise
-    mind = next(p.pid for p in psutil.Process(main.pid).children() if "hardware.thinker" in p.cmdline())
-    start = began + CALM
     if kind in SICK:
-        found = events(output, "hold", CALM + 10.0)
-        start = found - 0.01  # it was said in the period that found it
-        time.sleep(AFTER)
+        start = events(flight.output, "hold", CALM + 10.0) - 0.01  # it was said in the period that found it
     else:
+        mind = flight.mind
         time.sleep(max(0.0, start - time.monotonic()))
         start = time.monotonic()
-        fault(link, main.pid, mind)
-        time.sleep(AFTER)
-    told = [json.loads(line) for line in (output / "events.jsonl").read_text().splitlines()]
-    pilot.send_signal(signal.SIGTERM)
-    seen = json.loads(pilot.communicate(timeout=20)[0].splitlines()[-1])
-    main.kill()
-    main.wait()
-    link.close()
-    errors.close()
+        fault(flight.link, flight.main.pid, mind)
+    time.sleep(AFTER)
+    seen, told = flight.end()
     landed = [entry for entry in seen["modes"] if entry[1] == [4, 6]]
     early = [entry for entry in told if entry["mode"] in ("hold", "stopped") and entry["time"] < start - 0.05]
     early = early or (kind in SICK and not any(word in " ".join(told[-1]["reasons"]) for word in SICK[kind][1]))
