@@ -1,7 +1,7 @@
 """What ROS messages are made of.
 
-A message is a dict: numbers, strings, nested dicts, numpy arrays for arrays of numbers, lists for the rest. The definitions stand in
-definitions.txt beside this file; kinds are written as ROS 2 does, `sensor_msgs/msg/JointState`.
+A message is a dict: numbers, strings, nested dicts, numpy arrays for arrays of numbers, lists for the rest. The definitions stand
+in definitions.txt beside this file; kinds are written as ROS 2 does, `sensor_msgs/msg/JointState`.
 """
 
 import difflib
