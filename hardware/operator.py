@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from hardware.guard import Mode
@@ -23,9 +24,10 @@ class Operator:
     """A context manager: within it Ctrl-C and SIGTERM end the run in order instead of the process."""
 
     def __init__(self, runtime: Runtime, duration: float | None) -> None:
-        """duration: of the run [s], None for until someone ends it."""
+        """duration: of the run [s], None for until someone ends it. After each period `beside` are called with the time."""
         self.runtime, self.duration = runtime, duration
         self.ended = ""
+        self.beside: list[Callable[[float], None]] = []
         self._shown = -math.inf
         self._terminal = sys.stderr.isatty()
         self._keys = sys.stdin is not None and sys.stdin.isatty()
@@ -46,6 +48,8 @@ class Operator:
         while not self.ended:
             runtime.tick()
             now = runtime.clock.now()
+            for each in self.beside:
+                each(now)
             self._look(now - start)
             self._listen()
             if self.duration is not None and now - start >= self.duration:
@@ -54,6 +58,10 @@ class Operator:
         if self._terminal:
             sys.stderr.write("\n")
         return self.ended
+
+    def end(self, reason: str) -> None:
+        """End the run after this period."""
+        self.ended = self.ended or reason
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
         self.ended = signal.Signals(number).name

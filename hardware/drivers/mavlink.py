@@ -17,6 +17,7 @@ import numpy as np
 
 from hardware.drivers.base import Array, Driver, Reading
 from hardware.mavlink_link import Udp, connect, dialect
+from hardware.skew import Skew
 from robot.core.errors import DriverError
 from robot.core.interface import Field
 from robot.core.rotation import from_rotvec, to_matrix
@@ -34,8 +35,6 @@ HEARTBEAT = 1.5
 """After so long a heartbeat has told of a new mode [s]."""
 FARTHEST = 0.02
 """No prediction reaches farther, and no difference is taken over longer [s]."""
-LEAK = 2e-4
-"""By which the offset between the clocks may grow: crystals differ [s/s]."""
 
 
 class Setpoint(Enum):
@@ -121,7 +120,7 @@ class Mavlink(Driver):
         self.measured = self.last
         self.newest: tuple[float, State] | None = None
         self.last_state = self.before = self.newest
-        self.offset, self.seen, self.beaten = np.inf, -np.inf, -np.inf
+        self.skew, self.beaten = Skew(), -np.inf
         self.acks: dict[int, int] = {}
         self.offboard = 0.0
 
@@ -154,7 +153,7 @@ class Mavlink(Driver):
         if newest is None:
             return None
         now = time.monotonic()
-        stamp = self._stamp(newest[0], now)
+        stamp = self.skew.ours(newest[0], now)
         state = newest[1] if self.before is None else newest[1].ahead(self.before, newest[0], self._lead(now - stamp))
         if self.origin is None:
             self.origin = newest[1].position
@@ -166,13 +165,6 @@ class Mavlink(Driver):
 
     def _lead(self, age: float) -> float:
         return min(max(age, 0.0) + self.config.lead, FARTHEST) if self.config.lead > 0 else 0.0
-
-    def _stamp(self, device: float, now: float) -> float:
-        """The device's time in ours: a message takes time to come and none comes early, so the fastest one says the offset."""
-        if np.isfinite(self.offset):
-            self.offset += LEAK * min(max(now - self.seen, 0.0), 1.0)
-        self.seen, self.offset = now, min(self.offset, now - device)
-        return device + self.offset
 
     def write(self, command: Array) -> Array:
         now = int(time.monotonic() * 1e3) & 0xFFFFFFFF

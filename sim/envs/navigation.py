@@ -75,25 +75,38 @@ class Navigation(Env):
     def _apply(self, action: Tensor) -> None:
         config = self.config
         points = tracking.waypoints(action.numpy().astype(np.float64))
-        limits = self.robot[:, 5:9]
-        delay = np.clip(np.round(self.robot[:, 9] / config.control_dt).astype(np.int64), 0, DELAYS - 1)
+        limits, delay = self.robot[:, 5:9], self._dead_time() * config.control_dt
         planned = self.odometry.copy()
-        worlds = np.arange(self.num_envs)
         for _ in range(round(config.dt / config.control_dt)):
             pose = motion.to_frame(self.odometry, planned)
-            self.command = tracking.track(points, pose, self.command, limits, config.control_dt, delay * config.control_dt)
-            self.queue = np.roll(self.queue, 1, axis=0)
-            self.queue[0] = self.command
-            running = ~(self.hit | self.reached)
-            effective = np.where(running[:, None], self.queue[delay, worlds], 0.0)
-            self._drive(effective, limits, config.control_dt)
-            if config.crowd != "none":
-                self.crowd.step(config.control_dt, self.pose[:, :2])
-            self.hit |= running & self._contact()
-            self.reached |= running & ~self.hit & self._arrived()
-            self.clock += config.control_dt * running
+            self.advance(tracking.track(points, pose, self.command, limits, config.control_dt, delay))
         self._stale[:] = True
         self._continue_exploring()
+
+    def advance(self, command: np.ndarray) -> None:
+        """One control period under velocity commands (B, 2) v [m/s], w [rad/s], whoever gives them: paths are tracked by
+        `_apply`, a base in a ROS graph is driven by others."""
+        config, worlds = self.config, np.arange(self.num_envs)
+        self.command = command
+        self.queue = np.roll(self.queue, 1, axis=0)
+        self.queue[0] = command
+        running = ~(self.hit | self.reached)
+        effective = np.where(running[:, None], self.queue[self._dead_time(), worlds], 0.0)
+        self._drive(effective, self.robot[:, 5:9], config.control_dt)
+        if config.crowd != "none":
+            self.crowd.step(config.control_dt, self.pose[:, :2])
+        self.hit |= running & self._contact()
+        self.reached |= running & ~self.hit & self._arrived()
+        self.clock += config.control_dt * running
+        self._stale[:] = True
+
+    def look(self) -> Observation:
+        """What the sensors say now, between two observations of an episode's steps."""
+        return self._observe()
+
+    def _dead_time(self) -> np.ndarray:
+        """Control periods (B,) from a command to its effect."""
+        return np.clip(np.round(self.robot[:, 9] / self.config.control_dt).astype(np.int64), 0, DELAYS - 1)
 
     def _observe(self) -> Observation:
         self._render(np.nonzero(self._stale)[0])

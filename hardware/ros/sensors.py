@@ -1,0 +1,259 @@
+"""What a node understands of a ROS graph: one class for each way in which messages become observation fields."""
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware.ros.bridge import Message
+from hardware.skew import Skew
+from robot.core.errors import MessageError
+from robot.core.interface import Field
+from robot.core.rotation import from_xyzw, to_matrix, to_yaw
+
+Array = NDArray[Any]
+Values = dict[str, Array]
+KEPT = 1.0
+"""How long past values are kept, for fields of other sensors to be matched with [s]."""
+DEPTH = {"32FC1": ("<f4", 1.0), "16UC1": ("<u2", 1e-3), "mono16": ("<u2", 1e-3)}
+"""Encodings of depth images: dtype of a pixel, and metres a unit (REP 118)."""
+
+
+def stamp_of(message: Message) -> float:
+    """The header's stamp [s], 0 where there is none or it was not set."""
+    stamp = message.get("header", {}).get("stamp", {})
+    return float(stamp.get("sec", 0)) + 1e-9 * float(stamp.get("nanosec", 0))
+
+
+def frame_of(message: Message) -> str:
+    return str(message.get("header", {}).get("frame_id", ""))
+
+
+def finite(values: Any, what: str) -> Array:
+    """As float64; a MessageError where one is not finite."""
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        raise MessageError(f"{what} is not finite")
+    return array
+
+
+@dataclass
+class TopicConfig:
+    topic: str
+    """Such as /odom."""
+    max_age: float
+    """Nothing moves on measurements of this topic that are older [s]; .inf for what is said once."""
+
+
+class Sensor(ABC):
+    """Attributes:
+    fields: observation fields that it gives.
+    kind: the message's type.
+    stamp: when its newest values were measured [s], in the time of `time.monotonic`; -inf before the first.
+    """
+
+    fields: tuple[Field, ...]
+    kind: str
+    latched = False
+    """Whether the last message is asked for by who comes later."""
+
+    def __init__(self, config: Any) -> None:
+        self.config, self.stamp, self.refused = config, -math.inf, 0
+        self.skew = Skew()
+        self.past: deque[tuple[float, Values]] = deque()
+
+    def take(self, message: Message, came: float) -> None:
+        """Learn from a message that came at `came` [s]; one that cannot be understood is counted in `refused`."""
+        try:
+            values = self.read(message)
+        except (MessageError, KeyError, TypeError, ValueError, OverflowError):
+            self.refused += 1
+            return
+        said = stamp_of(message)
+        stamp = self.skew.ours(said, came) if said > 0 else came
+        if stamp < self.stamp:  # reordered
+            return
+        self.stamp = stamp
+        self.past.append((stamp, values))
+        while stamp - self.past[0][0] > KEPT and len(self.past) > 1:
+            self.past.popleft()
+
+    @abstractmethod
+    def read(self, message: Message) -> Values:
+        """What the message says; a MessageError where it is of no use."""
+
+    def values(self, at: float) -> Values:
+        """As measured nearest to `at` [s]."""
+        return min(self.past, key=lambda entry: abs(entry[0] - at))[1]
+
+
+@dataclass
+class OdometryConfig(TopicConfig):
+    frame: str
+    """frame_id of the poses; messages in another frame are refused."""
+
+
+class Odometry(Sensor):
+    """Of a wheeled base: `odometry` and `velocity` as they were when the others measured, `pose` as it is now."""
+
+    kind = "nav_msgs/msg/Odometry"
+
+    def __init__(self, config: OdometryConfig) -> None:
+        super().__init__(config)
+        self.fields = (
+            Field("odometry", (3,), "float32", "m, m, rad", "odom", names=("x", "y", "yaw")),
+            Field("velocity", (2,), "float32", "m/s, rad/s", "body", names=("v", "w")),
+            Field("pose", (3,), "float32", "m, m, rad", "odom now", names=("x", "y", "yaw")),
+        )
+
+    def read(self, message: Message) -> Values:
+        _same_frame(frame_of(message), self.config.frame)
+        pose, twist = message["pose"]["pose"], message["twist"]["twist"]
+        place = finite([pose["position"][axis] for axis in "xy"], "odometry position")
+        moving = finite([twist["linear"]["x"], twist["angular"]["z"]], "odometry twist")
+        return {"odometry": np.array([*place, to_yaw(_quaternion(pose["orientation"]))]), "velocity": moving}
+
+    def values(self, at: float) -> Values:
+        return {**super().values(at), "pose": self.past[-1][1]["odometry"]}
+
+
+class Flight(Sensor):
+    """nav_msgs/Odometry of a flyer as RAPTOR sees it: position, rotation, velocity in the world, rate in the body."""
+
+    kind = "nav_msgs/msg/Odometry"
+
+    def __init__(self, config: OdometryConfig) -> None:
+        super().__init__(config)
+        self.fields = (
+            Field("position", (3,), "float32", "m", "world", names=("x", "y", "z")),
+            Field("rotation", (3, 3), "float32", "1", "world from body"),
+            Field("velocity", (3,), "float32", "m/s", "world", names=("x", "y", "z")),
+            Field("rate", (3,), "float32", "rad/s", "body", names=("x", "y", "z")),
+        )
+
+    def read(self, message: Message) -> Values:
+        _same_frame(frame_of(message), self.config.frame)
+        pose, twist = message["pose"]["pose"], message["twist"]["twist"]
+        turn = to_matrix(_quaternion(pose["orientation"]))
+        vector = lambda value, what: finite([value[axis] for axis in "xyz"], what)  # noqa: E731
+        return {
+            "position": vector(pose["position"], "position"),
+            "rotation": turn,
+            "velocity": turn @ vector(twist["linear"], "velocity"),  # a twist is in the child's frame
+            "rate": vector(twist["angular"], "rate"),
+        }
+
+
+@dataclass
+class DepthConfig(TopicConfig):
+    height: int
+    """Rows that the policy sees [px]."""
+    width: int
+    """Columns that the policy sees [px]."""
+    max_range: float
+    """Depth beyond this reads as no return [m]."""
+
+
+class Depth(Sensor):
+    """sensor_msgs/Image of depth, 32FC1 in metres or 16UC1 in millimetres (REP 118), at whole multiples of the size asked for."""
+
+    kind = "sensor_msgs/msg/Image"
+
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__(config)
+        self.fields = (Field("depth", (config.height, config.width), "float32", "m", "camera", 0.0),)
+
+    def read(self, message: Message) -> Values:
+        dtype, unit = DEPTH.get(message["encoding"], ("", 0.0))
+        if not dtype:
+            raise MessageError(f"depth is encoded as '{message['encoding']}'; accepted: {', '.join(DEPTH)}")
+        height, width, step = int(message["height"]), int(message["width"]), int(message["step"])
+        kind = np.dtype(dtype).newbyteorder(">" if message["is_bigendian"] else "<")
+        data = np.frombuffer(bytes(message["data"]), np.uint8)
+        rows, columns = height // self.config.height, width // self.config.width
+        exact = rows > 0 and height == rows * self.config.height and width == columns * self.config.width
+        if not exact or step < width * kind.itemsize or data.size != height * step:
+            wanted = f"{self.config.height}x{self.config.width}"
+            raise MessageError(f"depth of {height}x{width} with {data.size} bytes; a whole multiple of {wanted} is needed")
+        full = data.reshape(height, step)[:, : width * kind.itemsize].copy().view(kind).astype(np.float32) * unit
+        full = np.where(np.isfinite(full) & (full > 0) & (full <= self.config.max_range), full, np.inf)
+        nearest = full.reshape(self.config.height, rows, self.config.width, columns).min(axis=(1, 3))
+        return {"depth": np.where(np.isfinite(nearest), nearest, 0.0)}
+
+
+class Goal(Sensor):
+    """geometry_msgs/PoseStamped where a base should go: `goal` in its body's frame, `goal_given`."""
+
+    kind = "geometry_msgs/msg/PoseStamped"
+    latched = True
+
+    def __init__(self, config: OdometryConfig) -> None:
+        super().__init__(config)
+        self.fields = (
+            Field("goal", (3,), "float32", "m, m, rad", "body", names=("x", "y", "yaw")),
+            Field("goal_given", (2,), "float32", "1", "", 0.0, 1.0, ("point", "image")),
+        )
+
+    def read(self, message: Message) -> Values:
+        _same_frame(frame_of(message), self.config.frame)
+        pose = message["pose"]
+        place = finite([pose["position"][axis] for axis in "xy"], "goal")
+        return {"goal": np.array([*place, to_yaw(_quaternion(pose["orientation"]))]), "goal_given": np.array([1.0, 0.0])}
+
+    def seen_from(self, odometry: Array) -> Values:
+        """The goal from a pose x, y, yaw in the goal's frame."""
+        told = self.past[-1][1]
+        dx, dy = told["goal"][:2] - odometry[:2]
+        c, s = math.cos(odometry[2]), math.sin(odometry[2])
+        turn = (told["goal"][2] - odometry[2] + math.pi) % (2 * math.pi) - math.pi
+        return {"goal": np.array([c * dx + s * dy, c * dy - s * dx, turn]), "goal_given": told["goal_given"]}
+
+
+@dataclass
+class JointsConfig(TopicConfig):
+    names: list[str]
+    """Of the joints, in the policy's order; messages may have more, in any order."""
+    unit: str
+    """Of positions: rad, or m for sliding joints."""
+
+
+class Joints(Sensor):
+    """sensor_msgs/JointState: `joints` and `joint_velocities`, found by name."""
+
+    kind = "sensor_msgs/msg/JointState"
+
+    def __init__(self, config: JointsConfig) -> None:
+        super().__init__(config)
+        names, count = tuple(config.names), (len(config.names),)
+        self.fields = (
+            Field("joints", count, "float32", config.unit, names=names),
+            Field("joint_velocities", count, "float32", f"{config.unit}/s", names=names),
+        )
+
+    def read(self, message: Message) -> Values:
+        place = {name: k for k, name in enumerate(message["name"])}
+        missing = [name for name in self.config.names if name not in place]
+        if missing:
+            raise MessageError(f"'{self.config.topic}' has no joint {missing}")
+        order = [place[name] for name in self.config.names]
+        position, velocity = np.asarray(message["position"], np.float64), np.asarray(message["velocity"], np.float64)
+        if position.size != len(place):
+            raise MessageError(f"'{self.config.topic}' has {len(place)} names and {position.size} positions")
+        velocity = velocity if velocity.size == len(place) else np.zeros(len(place))
+        return {"joints": finite(position[order], "joints"), "joint_velocities": finite(velocity[order], "joint velocities")}
+
+
+def _quaternion(q: Message) -> Array:
+    xyzw = finite([q[axis] for axis in "xyzw"], "orientation")
+    if abs(np.linalg.norm(xyzw) - 1.0) > 0.01:  # such as one that was never set
+        raise MessageError(f"orientation {xyzw.tolist()} is no unit quaternion")
+    return from_xyzw(xyzw)
+
+
+def _same_frame(found: str, wanted: str) -> None:
+    if found != wanted:
+        raise MessageError(f"frame '{found}', expected '{wanted}'")
