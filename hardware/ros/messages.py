@@ -233,15 +233,13 @@ def check_count(type: Type, count: int, where: str) -> None:
 
 
 def text(type: Type, value: Any, where: str) -> bytes:
-    """A string as it travels: UTF-8, without a zero, within its bound."""
+    """A string as it travels: UTF-8, within its bound."""
     if not isinstance(value, str):
         raise MessageError(f"{where} is {reprlib.repr(value)}, not a string")
     try:
         found = value.encode()
     except UnicodeEncodeError as error:
         raise MessageError(f"{where} is {reprlib.repr(value)}, which is not Unicode") from error
-    if b"\0" in found:
-        raise MessageError(f"{where} is {reprlib.repr(value)}: a string ends at its first zero")
     if type.bound and len(found) > type.bound:
         raise MessageError(f"{where} has {len(found)} bytes, more than {type.bound}")
     return found
