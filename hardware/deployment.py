@@ -45,7 +45,8 @@ def deployed(cfg: Any, driver: Driver) -> Iterator[Runtime]:
         thinker = Thinker(cfg.policy.path, cfg.seed)
         stack.callback(thinker.close)
         spec = thinker.spec
-        controller = build(cfg.controller, "controller", dt=spec.interface.dt, steps=spec.steps, servo=limits.dt)
+        known = {"dt": spec.interface.dt, "steps": spec.steps, "servo": limits.dt, "robot": driver.interface}
+        controller = build(cfg.controller, "controller", **known)
         fit(spec.interface, driver.interface, controller.accepts)
         recorder = Recorder(output, driver.interface, {"robot": cfg.driver.robot, "policy": str(cfg.policy.path)})
         stack.callback(recorder.close)

@@ -24,7 +24,8 @@ def main(cfg: DictConfig) -> None:
     from hardware.ros.lifecycle import Lifecycle, flat
     from robot.core.config import build
 
-    driver = build({**cfg.driver, "bridge": cfg.bridge}, "driver")
+    cfg.driver.bridge = cfg.bridge
+    driver = build(cfg.driver, "driver")
     with deployed(cfg, driver) as runtime, Operator(runtime, cfg.duration) as operator:
         config = flat(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
         lifecycle = Lifecycle(runtime, driver.bridge, cfg.name, config, operator.end)

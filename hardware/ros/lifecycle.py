@@ -13,6 +13,7 @@ from typing import Any
 
 from hardware.guard import Mode
 from hardware.ros.bridge import DEFAULT, LATCHED, Bridge, Message
+from hardware.ros.messages import default
 from hardware.runtime import Runtime
 from robot.core.errors import DriverError
 
@@ -25,6 +26,7 @@ LEVELS = {Mode.idle: 0, Mode.armed: 0, Mode.running: 0, Mode.hold: 2, Mode.stopp
 """diagnostic_msgs/DiagnosticStatus: ok, warn, error."""
 KINDS = {bool: (1, "bool_value"), int: (2, "integer_value"), float: (3, "double_value"), str: (4, "string_value")}
 """rcl_interfaces/ParameterType, and where ParameterValue keeps it."""
+VALUE = "rcl_interfaces/msg/ParameterValue"
 EVERY = 1.0
 """Between two diagnostics [s]."""
 
@@ -99,7 +101,7 @@ class Lifecycle:
         told = []
         for name, value in parameters.items():
             kind, place = KINDS.get(type(value), (4, "string_value"))
-            told.append({"name": name, "value": {"type": kind, place: value if type(value) in KINDS else str(value)}})
+            told.append({"name": name, "value": default(VALUE) | {"type": kind, place: value if type(value) in KINDS else str(value)}})
         return {
             "stamp": wall(),
             "node": f"/{self.name}",
