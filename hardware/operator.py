@@ -1,4 +1,4 @@
-"""Who sits at the terminal: a line that says how it goes, and keys that stop, release and end the run."""
+"""Who sits at the terminal: a view of how it goes, and keys that stop, release and end the run."""
 
 import contextlib
 import math
@@ -9,23 +9,21 @@ import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-from hardware.guard import Mode
 from hardware.runtime import Runtime
+from hardware.view import View
 from robot.core.errors import DriverError
 
 REFRESH = 0.5
-"""Between two looks of the line [s]; where nobody looks, ten times that."""
-RECENT = 300
-"""Periods that the line looks back."""
+"""Between two pictures [s]; where nobody looks, ten times that."""
 HELP = "Enter: stop. r Enter: release and arm again. q Enter or Ctrl-C: stop and end."
 
 
 class Operator:
     """A context manager: within it Ctrl-C and SIGTERM end the run in order instead of the process."""
 
-    def __init__(self, runtime: Runtime, duration: float | None) -> None:
+    def __init__(self, runtime: Runtime, duration: float | None, title: str = "tiller") -> None:
         """duration: of the run [s], None for until someone ends it. After each period `beside` are called with the time."""
-        self.runtime, self.duration = runtime, duration
+        self.runtime, self.duration, self.view = runtime, duration, View(runtime, title)
         self.ended = ""
         self.beside: list[Callable[[float], None]] = []
         self._shown = -math.inf
@@ -50,13 +48,12 @@ class Operator:
             now = runtime.clock.now()
             for each in self.beside:
                 each(now)
+            self.view.note(now - start)
             self._look(now - start)
             self._listen()
             if self.duration is not None and now - start >= self.duration:
                 self.ended = f"{self.duration:g} s are over"
         runtime.stop(self.ended)
-        if self._terminal:
-            sys.stderr.write("\n")
         return self.ended
 
     def end(self, reason: str) -> None:
@@ -78,7 +75,7 @@ class Operator:
             self.runtime.stop("stopped by the operator")
 
     def _again(self) -> None:
-        with contextlib.suppress(DriverError):  # the line says why
+        with contextlib.suppress(DriverError):  # the view says why
             self.runtime.guard.release()
             self.runtime.arm()
 
@@ -86,9 +83,11 @@ class Operator:
         if elapsed - self._shown < REFRESH * (1 if self._terminal else 10):
             return
         self._shown = elapsed
-        text = self.line(elapsed)
-        sys.stderr.write(f"\r{text[:200]:<200}" if self._terminal else f"{text}\n")
-        sys.stderr.flush()
+        if self._terminal:
+            self.view.draw(elapsed, sys.stderr)
+        else:
+            sys.stderr.write(f"{self.view.line(elapsed)}\n")
+            sys.stderr.flush()
 
     def report(self) -> str:
         """The run in figures, and what the robot says of it."""
@@ -98,17 +97,3 @@ class Operator:
         if self.runtime.recorder is not None:
             lines.append(f"recording         {self.runtime.recorder.folder}")
         return "\n".join(lines)
-
-    def line(self, elapsed: float) -> str:
-        """The run in a line."""
-        runtime, guard = self.runtime, self.runtime.guard
-        parts = [f"{elapsed:7.1f} s  {guard.mode.value}"]
-        for name, values in (("late", runtime.beat.late), ("plan", runtime.beat.think)):
-            ordered = sorted(values[-RECENT:])  # within a period: no numpy, few values
-            if ordered:
-                middle, high = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
-                parts.append(f"{name} p50 {1e3 * middle:.2f} p99 {1e3 * high:.2f} ms")
-        parts.append(f"missed {runtime.beat.missed}, limited {guard.limited} of {runtime.beat.periods}")
-        if guard.mode in (Mode.hold, Mode.stopped):
-            parts.append("; ".join(guard.reasons))
-        return "  ".join(parts)

@@ -29,12 +29,16 @@ class Beat:
     Attributes:
         periods: periods so far.
         missed: periods that were skipped because one before took too long.
+        readings: measurements so far.
+        plans: plans so far.
         late: how late each of the last periods began [s].
         think: how long each of the last plans took, from measurement to arrival [s].
     """
 
     periods: int = 0
     missed: int = 0
+    readings: int = 0
+    plans: int = 0
     late: list[float] = field(default_factory=list)
     think: list[float] = field(default_factory=list)
 
@@ -158,6 +162,7 @@ class Runtime:
         reading = self.driver.read()
         if reading is not None and (self.reading is None or reading.stamp > self.reading.stamp):
             self.reading = reading
+            self.beat.readings += 1
         return self.reading
 
     def _think(self, now: float, reading: Reading | None) -> None:
@@ -175,6 +180,7 @@ class Runtime:
     def _collect(self, now: float) -> bool:
         thought = self.thinker.answer()
         if thought is not None:
+            self.beat.plans += 1
             self.beat.add("think", now - thought.stamp)
             self.controller.take(thought, now)
         return thought is not None

@@ -17,13 +17,15 @@ def main(cfg: DictConfig) -> None:
       python -m robot.deploy policy=diffusion_policy driver=sim_pusht duration=30
       python -m robot.deploy policy=<run>/onnx driver=<robot> dry_run=true
     """
+    from pathlib import Path
+
     from hardware.deployment import deployed
     from hardware.operator import Operator
     from robot.core.config import build
 
     with deployed(cfg, build(cfg.driver, "driver")) as runtime:
         runtime.arm()
-        with Operator(runtime, cfg.duration) as operator:
+        with Operator(runtime, cfg.duration, f"{Path(cfg.policy.path).stem} on {cfg.driver.robot}") as operator:
             operator.run()
     print(operator.report())
 

@@ -17,6 +17,8 @@ def main(cfg: DictConfig) -> None:
       python -m robot.node bridge=rosbridge policy=navdp bridge.url=ws://127.0.0.1:9090
       python -m robot.node bridge=ros2 policy=<run>/onnx driver=ros_joints driver.command.topic=/arm/targets
     """
+    from pathlib import Path
+
     from omegaconf import OmegaConf
 
     from hardware.deployment import deployed
@@ -26,7 +28,10 @@ def main(cfg: DictConfig) -> None:
 
     cfg.driver.bridge = cfg.bridge
     driver = build(cfg.driver, "driver")
-    with deployed(cfg, driver) as runtime, Operator(runtime, cfg.duration) as operator:
+    with (
+        deployed(cfg, driver) as runtime,
+        Operator(runtime, cfg.duration, f"{Path(cfg.policy.path).stem} on {cfg.driver.robot}") as operator,
+    ):
         config = flat(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
         lifecycle = Lifecycle(runtime, driver.bridge, cfg.name, config, operator.end)
         operator.beside.append(lifecycle.tick)
