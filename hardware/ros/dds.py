@@ -1,4 +1,4 @@
-"""ROS 2 without ROS: its topics over plain DDS, by Cyclone DDS. Services and actions differ between ROS's back ends and are left out.
+"""ROS 2 without ROS: its topics over plain DDS, by Cyclone DDS. Services and actions are left out: ROS has several forms of them.
 
 Messages cross the library as bytes, since its own way to make objects of them is too slow for a loop. It still checks what
 arrives against the type, and has threads of its own: a write returns at once, a read takes what is there.
@@ -214,7 +214,7 @@ class DdsPublisher(Publisher):
 
 
 class Domain:
-    """What a process's bridges to one DDS domain share: the library has one configuration and one set of sockets for each domain."""
+    """What a process's bridges to one DDS domain share: the library has one configuration and one set of sockets for each."""
 
     _lock = threading.Lock()
     _known: ClassVar[dict[int, "Domain"]] = {}
