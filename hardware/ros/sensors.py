@@ -19,8 +19,6 @@ Array = NDArray[Any]
 Values = dict[str, Array]
 KEPT = 1.0
 """How long past values are kept, for fields of other sensors to be matched with [s]."""
-DEPTH = {"32FC1": ("<f4", 1.0), "16UC1": ("<u2", 1e-3), "mono16": ("<u2", 1e-3)}
-"""Encodings of depth images: dtype of a pixel, and metres a unit (REP 118)."""
 
 
 def stamp_of(message: Message) -> float:
@@ -148,43 +146,6 @@ class Flight(Sensor):
         }
 
 
-@dataclass
-class DepthConfig(TopicConfig):
-    height: int
-    """Rows that the policy sees [px]."""
-    width: int
-    """Columns that the policy sees [px]."""
-    max_range: float
-    """Depth beyond this reads as no return [m]."""
-
-
-class Depth(Sensor):
-    """sensor_msgs/Image of depth, 32FC1 in metres or 16UC1 in millimetres (REP 118), at whole multiples of the size asked for."""
-
-    kind = "sensor_msgs/msg/Image"
-
-    def __init__(self, config: DepthConfig) -> None:
-        super().__init__(config)
-        self.fields = (Field("depth", (config.height, config.width), "float32", "m", "camera", 0.0),)
-
-    def read(self, message: Message) -> Values:
-        dtype, unit = DEPTH.get(message["encoding"], ("", 0.0))
-        if not dtype:
-            raise MessageError(f"depth is encoded as '{message['encoding']}'; accepted: {', '.join(DEPTH)}")
-        height, width, step = int(message["height"]), int(message["width"]), int(message["step"])
-        kind = np.dtype(dtype).newbyteorder(">" if message["is_bigendian"] else "<")
-        data = np.frombuffer(bytes(message["data"]), np.uint8)
-        rows, columns = height // self.config.height, width // self.config.width
-        exact = rows > 0 and height == rows * self.config.height and width == columns * self.config.width
-        if not exact or step < width * kind.itemsize or data.size != height * step:
-            wanted = f"{self.config.height}x{self.config.width}"
-            raise MessageError(f"depth of {height}x{width} with {data.size} bytes; a whole multiple of {wanted} is needed")
-        full = data.reshape(height, step)[:, : width * kind.itemsize].copy().view(kind).astype(np.float32) * unit
-        full = np.where(np.isfinite(full) & (full > 0) & (full <= self.config.max_range), full, np.inf)
-        nearest = full.reshape(self.config.height, rows, self.config.width, columns).min(axis=(1, 3))
-        return {"depth": np.where(np.isfinite(nearest), nearest, 0.0)}
-
-
 class Goal(Sensor):
     """geometry_msgs/PoseStamped where a base should go: `goal` in its body's frame, `goal_given`."""
 
@@ -211,6 +172,28 @@ class Goal(Sensor):
         c, s = math.cos(odometry[2]), math.sin(odometry[2])
         turn = (told["goal"][2] - odometry[2] + math.pi) % (2 * math.pi) - math.pi
         return {"goal": np.array([c * dx + s * dy, c * dy - s * dx, turn]), "goal_given": told["goal_given"]}
+
+
+class Imu(Sensor):
+    """sensor_msgs/Imu: `attitude` as a quaternion wxyz, `rate` and `acceleration` in the body."""
+
+    kind = "sensor_msgs/msg/Imu"
+
+    def __init__(self, config: TopicConfig) -> None:
+        super().__init__(config)
+        self.fields = (
+            Field("attitude", (4,), "float32", "1", "world from body", names=("w", "x", "y", "z")),
+            Field("rate", (3,), "float32", "rad/s", "body", names=("x", "y", "z")),
+            Field("acceleration", (3,), "float32", "m/s^2", "body", names=("x", "y", "z")),
+        )
+
+    def read(self, message: Message) -> Values:
+        vector = lambda value, what: finite([value[axis] for axis in "xyz"], what)  # noqa: E731
+        return {
+            "attitude": _quaternion(message["orientation"]),
+            "rate": vector(message["angular_velocity"], "rate"),
+            "acceleration": vector(message["linear_acceleration"], "acceleration"),
+        }
 
 
 @dataclass

@@ -1,13 +1,15 @@
 """What messages become: units, frames, encodings, names, times; and what is refused."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 
 from hardware.ros.commands import JointTargets, JointTargetsConfig, TwistCommand, TwistConfig
+from hardware.ros.images import Cloud, CloudConfig, Colour, CompressedColour, Depth, DepthConfig, PictureConfig
 from hardware.ros.messages import check, default
-from hardware.ros.sensors import Depth, DepthConfig, Flight, Goal, Joints, JointsConfig, Odometry, OdometryConfig
+from hardware.ros.sensors import Flight, Goal, Imu, Joints, JointsConfig, Odometry, OdometryConfig, TopicConfig
 from robot.core.rotation import from_rotvec, to_matrix, to_xyzw
 
 ODOM = OdometryConfig("/odom", 0.2, "odom")
@@ -152,3 +154,88 @@ def test_commands_are_messages_of_their_type():
     check(targets.kind, message)
     assert message["name"] == ["a", "b"]
     assert message["header"]["stamp"] == stamp
+
+
+COLOURS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 13
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pixels"),
+    [
+        ("rgb8", COLOURS),
+        ("bgr8", COLOURS[..., ::-1]),
+        ("rgba8", np.concatenate([COLOURS, np.full((2, 3, 1), 9, np.uint8)], axis=-1)),
+        ("bgra8", np.concatenate([COLOURS[..., ::-1], np.full((2, 3, 1), 9, np.uint8)], axis=-1)),
+    ],
+)
+def test_colours_come_in_any_order_and_size(encoding, pixels):
+    sensor = Colour(PictureConfig("/rgb", 0.3, 2, 3))
+    sensor.take(image(np.ascontiguousarray(pixels).reshape(2, -1), encoding) | {"width": 3}, 1.0)
+    np.testing.assert_array_equal(sensor.values(1.0)["rgb"], COLOURS)
+    large = np.repeat(np.repeat(pixels, 3, axis=0), 2, axis=1)
+    sensor.take(image(np.ascontiguousarray(large).reshape(6, -1), encoding, padding=5) | {"width": 6}, 2.0)
+    np.testing.assert_array_equal(sensor.values(2.0)["rgb"], COLOURS)
+    sensor.take(image(pixels[..., 0], "yuv422"), 3.0)
+    assert sensor.refused == 1
+
+
+def test_compressed_pictures_are_decoded_and_others_refused():
+    pillow = pytest.importorskip("PIL.Image")
+    sensor, file = CompressedColour(PictureConfig("/rgb", 0.3, 2, 3)), io.BytesIO()
+    pillow.fromarray(COLOURS).save(file, "PNG")
+    message = default("sensor_msgs/msg/CompressedImage") | {"format": "png"}
+    for data in (file.getvalue(), b"", b"GIF89a", file.getvalue()[:40]):
+        sensor.take(message | {"data": np.frombuffer(data, np.uint8)}, 1.0)
+    np.testing.assert_array_equal(sensor.values(1.0)["rgb"], COLOURS)
+    assert sensor.refused == 3
+
+
+def cloud(points, kind="<f4", **changes):
+    table = np.zeros(len(points), [("pad", "u1", 4), ("z", kind), ("y", kind), ("x", kind)])
+    for k, axis in enumerate("xyz"):
+        table[axis] = points[:, k]
+    message = default("sensor_msgs/msg/PointCloud2")
+    message["header"]["frame_id"] = "lidar"
+    scalar = {"f4": 7, "f8": 8}[kind[1:]]
+    known = {name: table.dtype.fields[name][1] for name in "xyz"}
+    message["fields"] = [{"name": n, "offset": at, "datatype": scalar, "count": 1} for n, at in known.items()]
+    message |= {"height": 1, "width": len(points), "is_bigendian": kind[0] == ">", "point_step": table.itemsize}
+    return message | {"row_step": table.itemsize * len(points), "data": np.frombuffer(table.tobytes(), np.uint8)} | changes
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f4", "<f8"])
+def test_clouds_are_read_by_their_own_description(kind):
+    points = np.arange(30, dtype=np.float64).reshape(10, 3)
+    points[4] = np.nan
+    sensor = Cloud(CloudConfig("/points", 0.3, 12, "lidar"))
+    sensor.take(cloud(points, kind), 1.0)
+    seen = sensor.values(1.0)["points"]
+    np.testing.assert_array_equal(seen[:9], np.delete(points, 4, axis=0))
+    np.testing.assert_array_equal(seen[9:], 0.0)
+    few = Cloud(CloudConfig("/points", 0.3, 3, "lidar"))
+    few.take(cloud(points, kind), 1.0)
+    np.testing.assert_array_equal(few.values(1.0)["points"], points[[0, 5, 9]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"point_step": 0}, {"width": 10**8}, {"row_step": 3}, {"data": np.zeros(3, np.uint8)}, {"fields": []},
+        {"fields": [{"name": n, "offset": 99, "datatype": 7, "count": 1} for n in "xyz"]},
+        {"fields": [{"name": n, "offset": 0, "datatype": 77, "count": 1} for n in "xyz"]},
+    ],
+)  # fmt: skip
+def test_damaged_clouds_are_counted(change):
+    sensor = Cloud(CloudConfig("/points", 0.3, 3, "lidar"))
+    sensor.take(cloud(np.ones((4, 3)), **change), 1.0)
+    assert sensor.refused == 1
+
+
+def test_an_imu_speaks_of_its_body():
+    sensor, message = Imu(TopicConfig("/imu", 0.1)), default("sensor_msgs/msg/Imu")
+    q = from_rotvec([0.1, 0.2, 0.3])
+    message["orientation"] = dict(zip("xyzw", map(float, to_xyzw(q)), strict=True))
+    message["angular_velocity"] = {"x": 1.0, "y": 2.0, "z": 3.0}
+    sensor.take(message, 1.0)
+    np.testing.assert_allclose(sensor.values(1.0)["attitude"], q)
+    np.testing.assert_array_equal(sensor.values(1.0)["rate"], [1, 2, 3])
