@@ -51,6 +51,6 @@ def deployed(cfg: Any, driver: Driver) -> Iterator[Runtime]:
         recorder = Recorder(output, driver.interface, {"robot": cfg.driver.robot, "policy": str(cfg.policy.path)})
         stack.callback(recorder.close)
         stack.enter_context(driver)
-        runtime = Runtime(driver, guard, thinker, controller, Clock(), recorder, watchdog, cfg.dry_run)
+        runtime = Runtime(driver, guard, thinker, controller, Clock(cfg.spin), recorder, watchdog, cfg.dry_run)
         settle()
         yield runtime

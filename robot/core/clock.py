@@ -6,14 +6,20 @@ import time
 class Clock:
     """Monotonic time in seconds; its zero means nothing."""
 
+    def __init__(self, spin: float = 0.0) -> None:
+        """spin: how long before its end a sleep becomes a busy wait [s]; 0.2 ms wakes up within a few microseconds."""
+        self.spin = spin
+
     def now(self) -> float:
         return time.monotonic()
 
     def sleep_until(self, moment: float) -> float:
         """Return at `moment` [s], or at once where it has passed; the result is how late that is [s], at least 0."""
-        left = moment - self.now()
+        left = moment - self.now() - self.spin
         if left > 0:
             time.sleep(left)
+        while self.spin and self.now() < moment:
+            pass
         return max(0.0, self.now() - moment)
 
 
@@ -21,6 +27,7 @@ class ManualClock(Clock):
     """A clock that stands still until it is told: `advance` moves it, `sleep_until` jumps."""
 
     def __init__(self, start: float = 0.0) -> None:
+        super().__init__()
         self._now = start
 
     def now(self) -> float:

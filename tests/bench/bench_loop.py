@@ -27,6 +27,8 @@ from robot.core.clock import Clock
 from robot.core.paths import PRETRAINED
 
 KEYS = {"rate": 500.0, "seconds": 10.0}
+SPIN = 2e-4
+"""Busy wait before each period [s]."""
 FROZEN = 2.0
 """How long the policy is stopped at the end [s]."""
 
@@ -61,12 +63,12 @@ def limits(dt: float) -> Limits:
     return Limits(Family.flyer, Safe.hold, dt, 5.0, 1.0, float("inf"), [], channels, [], None, None)
 
 
-def loop(rate: float, seconds: float) -> dict[str, Any]:
+def loop(rate: float, seconds: float, spin: float) -> dict[str, Any]:
     """Run in a process of its own, so that real time ends with it."""
     thinker = Thinker(PRETRAINED / "raptor", 0)
     driver = Memory(thinker, 1 / rate)
     guard = Guard(limits(1 / rate), driver.interface)
-    runtime = Runtime(driver, guard, thinker, Chunks(ChunksConfig(0, False, 0.0, 0.0, 0.0), 0.01, 1, 1 / rate), Clock())
+    runtime = Runtime(driver, guard, thinker, Chunks(ChunksConfig(0, False, 0.0, 0.0, 0.0), 0.01, 1, 1 / rate), Clock(spin))
     runtime.arm()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -85,26 +87,19 @@ def loop(rate: float, seconds: float) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--loop"]:
-        if arguments[3] == "True":
+        if arguments[4] == "True":
             assert hurry(), "the system refuses SCHED_FIFO"
-        print(json.dumps(loop(float(arguments[1]), float(arguments[2]))))
+        print(json.dumps(loop(*map(float, arguments[1:4]))))
         return
     given = keys(KEYS, arguments)
     results = {}
     for busy in (False, True):
         burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1) * busy)]
-        for realtime in (True, False):
-            run = [
-                sys.executable,
-                "-m",
-                "tests.bench.bench_loop",
-                "--loop",
-                str(given["rate"]),
-                str(given["seconds"]),
-                str(realtime),
-            ]
+        for realtime, spin in ((True, 0.0), (True, SPIN), (False, 0.0)):
+            told = [str(given["rate"]), str(given["seconds"]), str(spin), str(realtime)]
+            run = [sys.executable, "-m", "tests.bench.bench_loop", "--loop", *told]
             done = subprocess.run(run, capture_output=True, text=True)
-            name = f"{'busy' if busy else 'quiet'}, {'SCHED_FIFO' if realtime else 'no real time'}"
+            name = f"{'busy' if busy else 'quiet'}, {'SCHED_FIFO' if realtime else 'no real time'}{', spin' * (spin > 0)}"
             results[name] = json.loads(done.stdout) if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
             print(name, results[name], file=sys.stderr, flush=True)
         for burner in burners:

@@ -5,8 +5,9 @@ import pytest
 from robot.core.clock import Clock, ManualClock
 
 
-def test_sleep_until_wakes_no_earlier_than_asked() -> None:
-    clock = Clock()
+@pytest.mark.parametrize("spin", [0.0, 0.005, 1.0])
+def test_sleep_until_wakes_no_earlier_than_asked(spin: float) -> None:
+    clock = Clock(spin)
     moment = clock.now() + 0.02
     late = clock.sleep_until(moment)
     assert clock.now() >= moment
