@@ -28,9 +28,7 @@ from robot.core.optional import require
 
 TOPIC = re.compile(r"(/?[A-Za-z_][A-Za-z0-9_]*)(/[A-Za-z_][A-Za-z0-9_]*)*")
 BLOCKING = 1_000_000
-"""How long a write may wait if a reader that is to get everything lags behind [ns]. What does not fit then is dropped."""
-TIMEOUT = -10
-"""What a write that waited in vain returns (DDS_RETCODE_TIMEOUT)."""
+"""How long a write may wait [ns]. It does not, since of what a slow reader has not fetched only the newest are kept."""
 PORTS, DOMAINS = 250, 233
 """Domain d has the ports 7400 + 250 d and following, and there are so many domains: the RTPS standard, and what a port can be."""
 WRITERS = 64
@@ -184,12 +182,10 @@ class DdsSubscription(Subscription):
 
 
 class DdsPublisher(Publisher):
-    """Attributes:
-    dropped: messages that were not sent because a reader that is to get everything did not keep up.
-    """
+    """A reader that lags behind gets the last `qos.depth` messages; nobody waits for it."""
 
     def __init__(self, topic: str, kind: str, limit: int, writer: Any) -> None:
-        self.topic, self.kind, self.dropped = topic, kind, 0
+        self.topic, self.kind = topic, kind
         self._codec, self._limit = codec(kind), limit
         self._writer, self._write = writer, _library().raw.ddspy_write
 
@@ -198,9 +194,7 @@ class DdsPublisher(Publisher):
             raise DriverError(f"{self.topic}: the bridge was closed")
         data = self._codec.write(message, self._limit)
         code = self._write(self._writer._ref, data + PADS[-len(data) & 3])  # the library reads up to a multiple of four
-        if code == TIMEOUT:
-            self.dropped += 1
-        elif code < 0:
+        if code < 0:
             raise DriverError(f"{self.topic}: cannot be written any more (DDS error {code}); open the bridge anew")
 
     def peers(self) -> int:
