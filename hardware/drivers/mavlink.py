@@ -1,4 +1,4 @@
-"""PX4 and whatever else speaks MAVLink 2: offboard motor commands or body rates, one frame for every fresh action.
+"""PX4 and ArduPilot over MAVLink 2: motor commands, body rates or velocities, one frame for every fresh action.
 
 Nothing is repeated in the background: when commands stop, so does the stream, and the autopilot's own failsafe acts
 (COM_OF_LOSS_T). Frames are converted here and nowhere else: MAVLink's north-east-down and forward-right-down to x forward or
@@ -17,18 +17,21 @@ import numpy as np
 
 from hardware.drivers.base import Array, Driver, Reading
 from hardware.mavlink_link import Udp, connect, dialect
+from hardware.mavlink_modes import MODES, Firmware, Modes
 from hardware.skew import Skew
-from robot.core.errors import DriverError
+from robot.core.errors import ConfigError, DriverError
 from robot.core.interface import Field
 from robot.core.rotation import from_rotvec, to_matrix
 
 FLIP = np.array([1.0, -1.0, -1.0])
 """North-east-down to north-west-up, and forward-right-down to forward-left-up; its own inverse."""
-OFFBOARD, LAND = 6, (4, 6)
-"""PX4's main mode, and main and sub mode (px4_custom_mode.h)."""
 NAMES = ("front_right", "back_right", "back_left", "front_left")
 MOTORS = Field("motors", (4,), "float32", "1", low=-1.0, high=1.0, names=NAMES)
 RATES = Field("rates", (4,), "float32", "rad/s, rad/s, rad/s, 1", "body", names=("x", "y", "z", "thrust"))
+VELOCITY = Field("velocity_setpoint", (4,), "float32", "m/s, m/s, m/s, rad/s", "world", names=("x", "y", "z", "yaw_rate"))
+COMMANDS = {"motors": MOTORS, "rates": RATES, "velocity": VELOCITY}
+ONLY_VELOCITY = 0b0101_1100_0111
+"""POSITION_TARGET_TYPEMASK: position, acceleration and yaw are not meant."""
 COPIES = 3
 """Of an order to land: a packet may be lost, and nobody waits for the answer."""
 HEARTBEAT = 1.5
@@ -40,6 +43,7 @@ FARTHEST = 0.02
 class Setpoint(Enum):
     motors = "motors"
     rates = "rates"
+    velocity = "velocity"
 
 
 @dataclass
@@ -50,8 +54,11 @@ class MavlinkConfig:
     """udpin:<address>:<port> to be sent to, udpout:<address>:<port>, tcp:<address>:<port>, or a serial device."""
     baud: int
     """Of a serial device."""
+    firmware: Firmware
+    """px4, whose mode offboard obeys, or ardupilot, whose mode guided does."""
     setpoint: Setpoint
-    """motors: SET_ACTUATOR_CONTROL_TARGET, which PX4 obeys up to 1.13 only; rates: SET_ATTITUDE_TARGET with body rates."""
+    """motors: SET_ACTUATOR_CONTROL_TARGET, which PX4 obeys up to 1.13 only and ArduPilot never; rates: SET_ATTITUDE_TARGET with
+    body rates; velocity: SET_POSITION_TARGET_LOCAL_NED, the autopilot's own controllers fly."""
     order: list[int]
     """Which of our motors (front right, back right, back left, front left) is the autopilot's first, second, …"""
     dt: float
@@ -100,8 +107,10 @@ class Mavlink(Driver):
     """Observations are RAPTOR's: position, rotation, velocity, rate, last_action."""
 
     def __init__(self, config: MavlinkConfig) -> None:
-        self.config, self.dt = config, config.dt
-        self.command = MOTORS if config.setpoint is Setpoint.motors else RATES
+        if config.firmware is Firmware.ardupilot and config.setpoint is Setpoint.motors:
+            raise ConfigError("driver: ardupilot takes no motor commands; driver.setpoint may be rates or velocity")
+        self.config, self.dt, self.modes = config, config.dt, MODES[config.firmware]
+        self.command = COMMANDS[config.setpoint.value]
         self.observation = (
             Field("position", (3,), "float32", "m", "world", names=("x", "y", "z")),
             Field("rotation", (3, 3), "float32", "1", "world from body"),
@@ -144,10 +153,10 @@ class Mavlink(Driver):
 
     def read(self) -> Reading | None:
         self._drain()
-        if self.offboard and self.mode != OFFBOARD and time.monotonic() > self.offboard + HEARTBEAT:
+        if self.offboard and self.mode != self.modes.obeys[0] and time.monotonic() > self.offboard + HEARTBEAT:
             self.offboard = 0.0
             raise DriverError(
-                f"mavlink: the autopilot has left offboard for main mode {self.mode}; whoever did that flies it now"
+                f"mavlink: the autopilot has left mode {self.modes.obeys[0]} for {self.mode}; whoever did that flies it now"
             )
         newest, self.newest = self.newest, None
         if newest is None:
@@ -168,22 +177,24 @@ class Mavlink(Driver):
 
     def write(self, command: Array) -> Array:
         now = int(time.monotonic() * 1e3) & 0xFFFFFFFF
-        values = np.asarray(command, np.float32)
-        system, component = self.link.target_system, self.link.target_component
+        values = np.asarray(command, np.float32).astype(np.float64)
+        link, known = self.link, self.common
+        to = (link.target_system, link.target_component)
         if self.config.setpoint is Setpoint.motors:
             motors = [float(values[k]) / 2 + 0.5 for k in self.config.order]
-            self.link.mav.set_actuator_control_target_send(now * 1000, 0, system, component, motors + [0.0] * 4)
+            link.mav.set_actuator_control_target_send(now * 1000, 0, *to, motors + [0.0] * 4)
+        elif self.config.setpoint is Setpoint.rates:
+            mask, level = known.ATTITUDE_TARGET_TYPEMASK_ATTITUDE_IGNORE, [1.0, 0.0, 0.0, 0.0]
+            link.mav.set_attitude_target_send(now, *to, mask, level, *map(float, FLIP * values[:3]), float(values[3]))
         else:
-            rates = FLIP * values[:3]
-            mask = self.common.ATTITUDE_TARGET_TYPEMASK_ATTITUDE_IGNORE
-            self.link.mav.set_attitude_target_send(
-                now, system, component, mask, [1.0, 0.0, 0.0, 0.0], *map(float, rates), float(values[3])
-            )
-        self.last = values.astype(np.float64)
+            moving = (*map(float, FLIP * values[:3]), 0.0, 0.0, 0.0, 0.0, -float(values[3]))
+            frame = known.MAV_FRAME_LOCAL_NED
+            link.mav.set_position_target_local_ned_send(now, *to, frame, ONLY_VELOCITY, 0.0, 0.0, 0.0, *moving)
+        self.last = values
         return self.last
 
     def arm(self) -> None:
-        """A second of setpoints where the motors are, offboard mode, arming: the order that PX4 asks for."""
+        """A second of setpoints where the channels are, the mode that obeys, arming: the order that PX4 asks for."""
         if self.config.hold is None:
             self.origin = None
         end = time.monotonic() + 1.2
@@ -192,7 +203,7 @@ class Mavlink(Driver):
             self.write(self.measured)
             time.sleep(0.02)
         base = self.common.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
-        self._order(self.common.MAV_CMD_DO_SET_MODE, "offboard mode", base, OFFBOARD)
+        self._order(self.common.MAV_CMD_DO_SET_MODE, "the mode that obeys", base, *self.modes.obeys)
         self._order(self.common.MAV_CMD_COMPONENT_ARM_DISARM, "arming", 1)
         self.offboard = time.monotonic()
 
@@ -202,7 +213,7 @@ class Mavlink(Driver):
             return
         self.offboard = 0.0
         with contextlib.suppress(OSError):  # a link that is gone: the autopilot's failsafe acts
-            _land(self.link, self.common)
+            _land(self.link, self.common, self.modes)
 
     def close(self) -> None:
         if self.link is not None:
@@ -217,7 +228,7 @@ class Mavlink(Driver):
         def last() -> None:
             host, _, port = bytes(peer[:]).split(b"\0")[0].decode().partition(":")
             if port:
-                _land(Udp((host, int(port)), listen=False), common)
+                _land(Udp((host, int(port)), listen=False), common, self.modes)
 
         return last if self.config.connection.startswith("udp") else lambda: None
 
@@ -241,10 +252,12 @@ class Mavlink(Driver):
             return
         if kind == "HEARTBEAT":
             self.link.target_system, self.link.target_component = message.get_srcSystem(), message.get_srcComponent()
-            self.mode = message.custom_mode >> 16 & 0xFF
+            self.mode = self.modes.of(message.custom_mode)
         elif kind == "ODOMETRY":
             self.before, self.newest = self.last_state, (message.time_usec / 1e6, State.of(message))
             self.last_state = self.newest
+            if self.config.setpoint is Setpoint.velocity:
+                self.measured = np.array([*self.newest[1].velocity, 0.0])
         elif kind == "ACTUATOR_OUTPUT_STATUS" and self.config.setpoint is Setpoint.motors:
             measured = np.empty(4)
             measured[self.config.order] = np.asarray(message.actuator[:4]) * 2 - 1
@@ -272,8 +285,8 @@ class Mavlink(Driver):
             raise DriverError(f"mavlink: the autopilot refuses {what}: {told}; look at its own messages in a ground station")
 
 
-def _land(link: Any, common: Any) -> None:
+def _land(link: Any, common: Any, modes: Modes) -> None:
     base = common.MAV_MODE_FLAG_CUSTOM_MODE_ENABLED
-    order = (common.MAV_CMD_DO_SET_MODE, 0, base, *LAND, 0, 0, 0, 0)
+    order = (common.MAV_CMD_DO_SET_MODE, 0, base, *modes.land, 0, 0, 0, 0)
     for _ in range(COPIES):
         link.mav.command_long_send(link.target_system, link.target_component, *order)

@@ -10,11 +10,14 @@ import pytest
 
 pytest.importorskip("pymavlink")
 
-from hardware.drivers.mavlink import FARTHEST, LAND, Mavlink, MavlinkConfig, Setpoint, State
-from hardware.fakes.autopilot import LOITER, Autopilot
+from hardware.drivers.mavlink import FARTHEST, Mavlink, MavlinkConfig, Setpoint, State
+from hardware.fakes.autopilot import Autopilot, Kinematic
 from hardware.limits import fit, load
-from robot.core.errors import DriverError
+from hardware.mavlink_modes import MODES, Firmware
+from robot.core.errors import ConfigError, DriverError
 from robot.core.rotation import from_rotvec, to_matrix
+
+LAND, LOITER = MODES[Firmware.px4].land, MODES[Firmware.px4].hover
 
 
 class Still:
@@ -57,7 +60,17 @@ def wire():
     thread = threading.Thread(target=run)
     thread.start()
     config = MavlinkConfig(
-        "px4_quadrotor", f"udpin:127.0.0.1:{ports[1]}", 0, Setpoint.motors, [0, 2, 3, 1], 0.01, 250.0, [0.0] * 3, 0.0, 1.0
+        "px4_quadrotor",
+        f"udpin:127.0.0.1:{ports[1]}",
+        0,
+        Firmware.px4,
+        Setpoint.motors,
+        [0, 2, 3, 1],
+        0.01,
+        250.0,
+        [0.0] * 3,
+        0.0,
+        1.0,
     )
     yield pilot, config
     ended.set()
@@ -118,6 +131,36 @@ def test_body_rates_arrive_in_the_autopilots_axes(wire):
         assert message.type_mask == 128
 
 
+@pytest.mark.parametrize("firmware", list(Firmware))
+def test_velocities_are_flown_in_the_world_by_either_firmware(wire, firmware):
+    pilot, config = wire
+    pilot.firmware, pilot.modes, pilot.vehicle = firmware, MODES[firmware], Kinematic(0.002, 0.0)
+    config.firmware, config.setpoint = firmware, Setpoint.velocity
+    with Mavlink(config) as driver:
+        driver.arm()
+        assert pilot.mode == MODES[firmware].obeys
+        for _ in range(60):
+            driver.write(np.array([0.5, -0.3, 0.2, 0.4]))
+            time.sleep(0.01)
+        reading = wait(driver.read)
+        np.testing.assert_allclose(pilot.command, [0.5, -0.3, 0.2, 0.4], atol=1e-6)
+        gone = reading.observation["position"]
+        assert gone[0] > 0.1
+        assert gone[1] < -0.05
+        assert gone[2] > 0.03
+        assert reading.measured[0] > 0.3
+        driver.stop()
+        wait(lambda: pilot.mode == MODES[firmware].land)
+    assert pilot.seen["out_of_range"] == pilot.seen["not_finite"] == 0
+
+
+def test_ardupilot_takes_no_motor_commands(wire):
+    _, config = wire
+    config.firmware = Firmware.ardupilot
+    with pytest.raises(ConfigError, match="rates or velocity"):
+        Mavlink(config)
+
+
 def test_silence_makes_the_autopilot_land(wire):
     pilot, config = wire
     with Mavlink(config) as driver:
@@ -138,7 +181,7 @@ def test_whoever_takes_over_flies(wire):
             driver.write(np.zeros(4))
             driver.read()
 
-        with pytest.raises(DriverError, match="left offboard"):
+        with pytest.raises(DriverError, match="left mode 6 for 4"):
             wait(left)
         driver.stop()
         time.sleep(0.05)
@@ -148,8 +191,8 @@ def test_whoever_takes_over_flies(wire):
 def test_an_autopilot_that_refuses_is_an_error_in_its_words(wire):
     pilot, config = wire
     pilot.since = math.inf  # never satisfied
-    pilot._setpoint = lambda controls: None
-    with Mavlink(config) as driver, pytest.raises(DriverError, match="offboard mode: MAV_RESULT_TEMPORARILY_REJECTED"):
+    pilot._setpoint = lambda values, legal: False
+    with Mavlink(config) as driver, pytest.raises(DriverError, match="the mode that obeys: MAV_RESULT_TEMPORARILY_REJECTED"):
         driver.arm()
 
 
