@@ -42,7 +42,7 @@ class DdsConfig:
     domain: int
     """ROS_DOMAIN_ID of the graph, 0 to 232."""
     interface: str | None
-    """The one network interface that is used: lo keeps everything on this computer. null: whichever DDS chooses."""
+    """The one network interface that is used: lo keeps everything on this computer, both ways. null: whichever DDS chooses."""
     multicast: bool
     """Whether others are looked for by multicast, as ROS does unless told otherwise; never on lo."""
     peers: list[str]
@@ -99,7 +99,7 @@ class Dds(Bridge):
             MessageError: no such kind.
         """
         handle = self._topic(topic, kind)
-        reader = _library().sub.DataReader(self._participant, handle, _policies(kind, qos, writer=False))
+        reader = self._made(topic, _library().sub.DataReader, handle, _policies(kind, qos, writer=False))
         self._ends.append(end := DdsSubscription(topic, kind, qos, self.config.limit, reader))
         return end
 
@@ -110,7 +110,7 @@ class Dds(Bridge):
             MessageError: no such kind.
         """
         handle = self._topic(topic, kind)
-        writer = _library().pub.DataWriter(self._participant, handle, _policies(kind, qos, writer=True))
+        writer = self._made(topic, _library().pub.DataWriter, handle, _policies(kind, qos, writer=True))
         self._ends.append(end := DdsPublisher(topic, kind, self.config.limit, writer))
         return end
 
@@ -123,8 +123,16 @@ class Dds(Bridge):
             )
         name = "rt/" + topic.removeprefix("/")
         if (name, kind) not in self._topics:
-            self._topics[name, kind] = _library().topic.Topic(self._participant, name, _idl(kind))
+            self._topics[name, kind] = self._made(topic, _library().topic.Topic, name, _idl(kind))
         return self._topics[name, kind]
+
+    def _made(self, topic: str, entity: Any, *arguments: Any) -> Any:
+        try:
+            return entity(self._participant, *arguments)
+        except _library().core.DDSException as error:
+            raise DriverError(
+                f"{topic}: DDS refuses it ({error}); is qos.depth above 0, and its type the same everywhere?"
+            ) from error
 
 
 class DdsSubscription(Subscription):
@@ -227,8 +235,8 @@ class Domain:
                 f"DDS domain {config.domain} cannot be opened on {config.interface or 'any interface'}: {error}"
             ) from error
         try:
-            for found in _sockets(config.domain) if config.interface else ():
-                _confine(found, config)
+            for found in _sockets(config.domain) if config.interface == LOOPBACK else ():
+                _confine(found)
         except DriverError:
             _delete(self.handle)
             raise
@@ -280,13 +288,13 @@ def _sockets(domain: int) -> Iterator[socket.socket]:
                     yield found
 
 
-def _confine(found: socket.socket, config: DdsConfig) -> None:
-    """The library hears on all interfaces even if it speaks on one only; the kernel can keep it from that."""
+def _confine(found: socket.socket) -> None:
+    """The library speaks on one interface and hears on all; on loopback the kernel can keep it from that."""
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, str(config.interface).encode() + b"\0")
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, LOOPBACK.encode() + b"\0")
     except OSError as error:
         raise DriverError(
-            f"DDS cannot be kept to '{config.interface}' ({error}); Linux 5.7 or root can, and bridge.interface=null goes without"
+            f"DDS cannot be kept to '{LOOPBACK}' ({error}); Linux 5.7 or root can, and bridge.interface=null goes without"
         ) from error
 
 

@@ -1,9 +1,8 @@
 """The DDS bridge against Cyclone DDS' own objects, against itself in another process, and what never may leave or block."""
 
+import contextlib
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -27,49 +26,15 @@ from cyclonedds.topic import Topic
 from hardware.ros import dds
 from hardware.ros.bridge import DEFAULT, LATCHED, SENSOR, Qos
 from hardware.ros.cdr import codec
-from hardware.ros.dds import Dds, DdsConfig, configuration
+from hardware.ros.dds import Dds, configuration
 from hardware.ros.messages import default, kinds
 from hardware.ros.typehash import typehash
-from robot.core.config import build
 from robot.core.errors import DriverError, MessageError
-from robot.core.paths import CONFIGS, ROOT
+from robot.core.paths import ROOT
+from tests.hardware.ros.dds_peers import DOMAIN, collect, config, echoing, until
 from tests.hardware.ros.references import cyclone_message, cyclone_type, panda, random_message, same
 
 STATE = "sensor_msgs/msg/JointState"
-DOMAIN = 1 + os.getpid() % 90
-"""Away from a graph that may run here, and from tests beside this one."""
-ECHO = """
-import sys, time
-from hardware.ros.bridge import Qos
-from hardware.ros.dds import Dds, DdsConfig
-all = Qos(True, 1000)
-with Dds(DdsConfig(int(sys.argv[1]), "lo", False, ["127.0.0.1"], 1 << 24)) as bridge:
-    came, goes = bridge.subscribe("to", sys.argv[2], all), bridge.advertise("from", sys.argv[2], all)
-    print("ready", flush=True)
-    while True:
-        for message, _ in came.take():
-            goes.publish(message)
-        time.sleep(1e-3)
-"""
-
-
-def config(**changes):
-    return DdsConfig(
-        **{"domain": DOMAIN, "interface": "lo", "multicast": False, "peers": ["127.0.0.1"], "limit": 1 << 24, **changes}
-    )
-
-
-def until(what, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
-def collect(subscription, count):
-    found = []
-    until(lambda: found.extend(subscription.take()) or len(found) >= count)
-    return found
 
 
 @pytest.fixture
@@ -93,28 +58,8 @@ def pair(bridge):
 @pytest.fixture
 def other():
     """Another process that sends back what it gets: other(kind) starts it."""
-    started = []
-
-    def start(kind=STATE):
-        command = [sys.executable, "-c", ECHO, str(DOMAIN), kind]
-        started.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
-        assert started[-1].stdout.readline() == "ready\n"
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-        process.communicate()
-
-
-def test_the_default_keeps_to_this_computer():
-    import yaml
-
-    node = yaml.safe_load((CONFIGS / "bridge" / "ros2.yaml").read_text())
-    bridge = build(node, "bridge")
-    assert isinstance(bridge, Dds)
-    assert (bridge.config.interface, bridge.config.multicast, bridge.config.peers) == ("lo", False, ["127.0.0.1"])
+    with contextlib.ExitStack() as stack:
+        yield lambda kind=STATE: stack.enter_context(echoing(kind))
 
 
 def test_a_thousand_states_go_to_another_process_and_back_in_order(bridge, other):
@@ -210,8 +155,8 @@ def test_ends_that_ask_for_more_than_is_offered_do_not_meet(bridge):
         [(SENSOR, DEFAULT, 0), (DEFAULT, SENSOR, 1), (DEFAULT, LATCHED, 0), (LATCHED, DEFAULT, 1)]
     ):
         goes, comes = bridge.advertise(f"t{number}", STATE, there), bridge.subscribe(f"t{number}", STATE, here)
-        time.sleep(0.05)
-        assert (goes.peers(), comes.peers()) == (meet, meet)
+        time.sleep(0.1)
+        until(lambda goes=goes, comes=comes, meet=meet: goes.peers() == comes.peers() == meet)
 
 
 def test_large_messages_arrive_whole(bridge, other):
@@ -277,61 +222,6 @@ def test_messages_are_as_old_as_they_are(pair):
         assert fetched <= stamp <= time.monotonic()
 
 
-def udp_sockets():
-    """Local addresses and devices of this process's sockets on the ports of the domain and beyond."""
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            if not os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
-                continue
-            with socket.socket(fileno=os.dup(int(number))) as each:
-                if each.type == socket.SOCK_DGRAM and each.family == socket.AF_INET:
-                    device = each.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).strip(b"\0").decode()
-                    found.append((*each.getsockname(), device))
-        except OSError:
-            continue
-    return found
-
-
-def test_nothing_is_heard_from_beyond_loopback():
-    before = udp_sockets()
-    with Dds(config()):
-        opened = [each for each in udp_sockets() if each not in before]
-        assert len(opened) >= 3
-        assert [each for each in opened if each[0] != "127.0.0.1" and each[2] != "lo"] == []
-
-
-def test_nothing_is_sent_beyond_loopback(bridge, other):
-    """By what a listener on every interface sees of the domain's ports."""
-    try:
-        ear = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
-    except (PermissionError, AttributeError):
-        pytest.skip("only root may listen on every interface")
-    other()
-    goes, comes = bridge.advertise("to", STATE), bridge.subscribe("from", STATE, DEFAULT)
-    until(lambda: goes.peers() == comes.peers() == 1)
-    first, seen, end = 7400 + 250 * DOMAIN, {}, time.monotonic() + 1
-    with ear:
-        ear.settimeout(0.2)
-        while time.monotonic() < end:
-            goes.publish(panda())
-            try:
-                packet, (interface, *_) = ear.recvfrom(65536)
-            except TimeoutError:
-                continue
-            header = 4 * (packet[0] & 15)
-            to = struct.unpack_from(">H", packet, header + 2)[0] if packet[9] == socket.IPPROTO_UDP else 0
-            if first <= to < first + 250:
-                seen.setdefault(interface, set()).add(socket.inet_ntoa(packet[16:20]))
-    assert seen == {"lo": {"127.0.0.1"}}
-
-
-def test_multicast_is_for_networks_only():
-    assert "<AllowMulticast>false" in configuration(config(multicast=True))
-    assert "<AllowMulticast>true" in configuration(config(multicast=True, interface="eth0"))
-    assert "<Interfaces>" not in configuration(config(interface=None))
-
-
 def remains():
     return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
@@ -385,6 +275,8 @@ def test_names_that_ros_would_refuse(bridge, topic):
 def test_user_errors_are_one_line(bridge, monkeypatch):
     with pytest.raises(MessageError, match="near it: sensor_msgs/msg/JointState"):
         bridge.subscribe("state", "sensor_msgs/msg/JointStates")
+    with pytest.raises(DriverError, match="state: DDS refuses it"):
+        bridge.subscribe("state", STATE, Qos(True, 0))
     with pytest.raises(DriverError, match=r"no network interface 'wlan9'; .*lo"):
         Dds(config(interface="wlan9", domain=DOMAIN + 1)).open()
     with pytest.raises(DriverError, match=r"no DDS domain 233; bridge\.domain is 0 to 232"):

@@ -1,6 +1,5 @@
 """A second vendor's DDS and CDR understand us: eProsima Fast DDS, in a process of its own, sends every JointState back."""
 
-import os
 import time
 
 import numpy as np
@@ -11,14 +10,14 @@ pytest.importorskip("rosbags")
 
 from hardware.ros.bridge import DEFAULT, SENSOR, Qos
 from hardware.ros.cdr import codec
-from hardware.ros.dds import Dds, DdsConfig
+from hardware.ros.dds import Dds
 from tests.hardware.ros import fastdds
+from tests.hardware.ros.dds_peers import DOMAIN, config, until
 from tests.hardware.ros.references import panda, random_message, same
 
 pytestmark = pytest.mark.skipif(fastdds.missing() is not None, reason=str(fastdds.missing()))
 
 STATE = "sensor_msgs/msg/JointState"
-DOMAIN = 91 + os.getpid() % 9
 COUNT = 1000
 
 
@@ -30,18 +29,11 @@ def echo():
     process.communicate()
 
 
-def until(what, seconds=15.0):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.001)
-
-
 def test_fast_dds_sends_back_what_it_was_sent(echo):
     """Byte for byte, after it has taken every message apart and put it together again."""
     rng, found = np.random.default_rng(0), []
     sent = [panda(), *(random_message(STATE, rng) for _ in range(COUNT - 1))]
-    with Dds(DdsConfig(DOMAIN, "lo", False, ["127.0.0.1"], 1 << 20)) as bridge:
+    with Dds(config()) as bridge:
         goes, comes = (
             bridge.advertise("/arm/command", STATE, Qos(True, COUNT)),
             bridge.subscribe("/arm/state", STATE, Qos(True, COUNT)),
@@ -60,7 +52,7 @@ def test_fast_dds_sends_back_what_it_was_sent(echo):
 
 def test_its_reader_wants_more_than_a_sensor_gives(echo):
     """Its reliable ends meet ours by the same rules as ROS nodes do."""
-    with Dds(DdsConfig(DOMAIN, "lo", False, ["127.0.0.1"], 1 << 20)) as bridge:
+    with Dds(config()) as bridge:
         goes, comes = bridge.advertise("/arm/command", STATE, SENSOR), bridge.subscribe("/arm/state", STATE, SENSOR)
         until(lambda: comes.peers() == 1)
         assert goes.peers() == 0
