@@ -101,7 +101,9 @@ class Lifecycle:
         told = []
         for name, value in parameters.items():
             kind, place = KINDS.get(type(value), (4, "string_value"))
-            told.append({"name": name, "value": default(VALUE) | {"type": kind, place: value if type(value) in KINDS else str(value)}})
+            told.append(
+                {"name": name, "value": default(VALUE) | {"type": kind, place: value if type(value) in KINDS else str(value)}}
+            )
         return {
             "stamp": wall(),
             "node": f"/{self.name}",

@@ -1,0 +1,134 @@
+"""A differential-drive base on a serial line; the frames are in hardware/robots/differential_base/README.md."""
+
+import contextlib
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hardware.drivers.base import Array, Driver, Reading
+from hardware.serial_link import Frames, Serial, frame
+from hardware.skew import Skew
+from robot.core.errors import DriverError
+from robot.core.interface import Field
+
+COMMAND, ENABLE, STATE = 0x01, 0x02, 0x81
+TWIST, SWITCH, SAID = struct.Struct("<ff"), struct.Struct("<B"), struct.Struct("<IffffffB")
+"""v, w; on or off; clock [ms], x, y, yaw, v, w, battery [V], flags."""
+ENABLED, ESTOP, BUMPER = 1, 2, 4
+COPIES = 3
+"""Of the last command: a frame may be damaged."""
+
+
+@dataclass
+class BaseSerialConfig:
+    robot: str
+    """Whose limits hold: a folder of hardware/robots."""
+    device: str
+    """Such as /dev/ttyUSB0."""
+    baud: int
+    """Of the line [1/s]."""
+    dt: float
+    """Time between two commands [s]."""
+    battery: float
+    """Below this the base does not begin [V]."""
+    patience: float
+    """How long it may take to answer [s]."""
+
+
+class BaseSerial(Driver):
+    def __init__(self, config: BaseSerialConfig) -> None:
+        self.config, self.dt = config, config.dt
+        self.command = Field("twist", (2,), "float32", "m/s, rad/s", "body", names=("v", "w"))
+        self.observation = (
+            Field("odometry", (3,), "float32", "m, m, rad", "odom", names=("x", "y", "yaw")),
+            Field("velocity", (2,), "float32", "m/s, rad/s", "body", names=("v", "w")),
+            Field("battery", (1,), "float32", "V"),
+        )
+        self.link: Serial | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.frames, self.skew = Frames(), Skew()
+        self.newest: Reading | None = None
+        self.flags, self.charge, self.armed = 0, float("nan"), False
+
+    def open(self) -> None:
+        if self.link is not None:
+            return
+        self._forget()
+        self.link = Serial(self.config.device, self.config.baud, "base")
+        end = time.monotonic() + self.config.patience
+        while self.newest is None:
+            if time.monotonic() > end:
+                self.close()
+                raise DriverError(
+                    f"base: '{self.config.device}' says nothing that is a state frame in {self.config.patience} s; "
+                    f"is driver.baud={self.config.baud} right, and the base on?"
+                )
+            self._drain()
+            time.sleep(0.002)
+
+    def read(self) -> Reading | None:
+        self._drain()
+        newest, self.newest = self.newest, None
+        return newest
+
+    def write(self, command: Array) -> Array:
+        values = np.asarray(command, np.float32)
+        self._port().write(frame(COMMAND, TWIST.pack(*map(float, values))))
+        return values.astype(np.float64)
+
+    def arm(self) -> None:
+        if self.charge < self.config.battery:
+            raise DriverError(
+                f"base: the battery has {self.charge:.1f} V, at least {self.config.battery} V are needed; charge it"
+            )
+        if self.flags & ESTOP:
+            raise DriverError("base: its emergency stop is pressed; look around, then pull it out")
+        end = time.monotonic() + self.config.patience
+        while not self.flags & ENABLED:
+            if time.monotonic() > end:
+                raise DriverError("base: it does not switch its motors on; look at its own panel")
+            self._port().write(frame(ENABLE, SWITCH.pack(1)))
+            self._port().write(frame(COMMAND, TWIST.pack(0.0, 0.0)))
+            time.sleep(0.02)
+            self._drain()
+        self.armed = True
+
+    def stop(self) -> None:
+        """Zero velocity, then motors off: it brakes by itself."""
+        self.armed = False
+        if self.link is not None:
+            with contextlib.suppress(DriverError):
+                for _ in range(COPIES):
+                    self.write(np.zeros(2))
+                self.link.write(frame(ENABLE, SWITCH.pack(0)))
+
+    def will(self) -> Callable[[], None]:
+        """Nothing: the line is the dead process's, and the base brakes when commands stop for 0.2 s."""
+        return lambda: None
+
+    def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+    def _port(self) -> Serial:
+        if self.link is None:
+            raise DriverError("base: it is not open; use the driver as a context manager")
+        return self.link
+
+    def _drain(self) -> None:
+        now = time.monotonic()
+        for kind, payload in self.frames.feed(self._port().read()):
+            if kind == STATE and len(payload) == SAID.size:
+                clock, x, y, yaw, v, w, self.charge, self.flags = SAID.unpack(payload)
+                seen = {"odometry": [x, y, yaw], "velocity": [v, w], "battery": [self.charge]}
+                observation = {name: np.array(value, np.float32) for name, value in seen.items()}
+                self.newest = Reading(observation, self.skew.ours(clock / 1e3, now), np.array([v, w], np.float64))
+        if self.armed and self.flags & (ESTOP | BUMPER):
+            self.armed = False
+            raise DriverError(f"base: its {'emergency stop is pressed' if self.flags & ESTOP else 'bumper touches something'}")
