@@ -132,6 +132,23 @@ def test_a_count_that_lies_costs_nothing(kind):
     tracemalloc.stop()
 
 
+def test_a_count_is_compared_with_what_is_there():
+    with pytest.raises(MessageError, match="3 elements in 8 bytes"):
+        codec("sensor_msgs/msg/LaserEcho").read(b"\0\1\0\0\3\0\0\0" + bytes(8))
+
+
+@pytest.mark.parametrize("value", [2, 128, 255])
+def test_a_bool_is_0_or_1(value):
+    kind = "rcl_interfaces/msg/ParameterValue"
+    message = {**default(kind), "bool_array_value": np.array([True, False])}
+    data = codec(kind).write(message)
+    at = data.index(b"\2\0\0\0\1\0") + 5
+    assert same(codec(kind).read(data), message)
+    for place in (5, at):  # bool_value, and the second of the array
+        with pytest.raises(MessageError, match="damaged"):
+            codec(kind).read(data[:place] + bytes([value]) + data[place + 1 :])
+
+
 def test_many_small_things_cost_no_more_than_is_said():
     kind = "sensor_msgs/msg/MultiEchoLaserScan"
     message = {**default(kind), "ranges": [{"echoes": np.zeros(0, "<f4")}] * ELEMENTS}

@@ -261,6 +261,9 @@ def test_bridges_of_one_domain_share_it_and_must_agree(bridge):
         until(lambda: comes.peers() == 1)
         goes.publish(panda())
         assert same(collect(comes, 1)[0][0], panda())
+        held, domain = second._participant, dds.Domain._known[DOMAIN].handle
+        assert held in domain.get_participants()
+    assert domain.get_participants() == [bridge._participant]
     with pytest.raises(DriverError, match="another config"):
         Dds(config(limit=7)).open()
     bridge.advertise("still", STATE).publish(panda())
