@@ -1,0 +1,56 @@
+"""A fake that ticks in a thread of this process."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+
+@contextmanager
+def running(device, dt=0.001):
+    ended = threading.Event()
+
+    def run():
+        while not ended.is_set():
+            device.tick()
+            time.sleep(dt)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield device
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.fixture
+def alive():
+    """Start a device; it ends with the test."""
+    opened = []
+
+    def start(device, dt=0.001):
+        context = running(device, dt)
+        opened.append(context)
+        return context.__enter__()
+
+    yield start
+    for context in opened:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def wait():
+    """What a function gives once it gives something."""
+
+    def until(what, seconds=5.0):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = what()
+            if found:
+                return found
+            time.sleep(0.001)
+        raise AssertionError("waited in vain")
+
+    return until
