@@ -96,7 +96,7 @@ class Dynamixel(Driver):
         self._forget()
         self.link = Serial(self.config.device, self.config.baud, "dynamixel")
         try:
-            missing = [number for number in self.config.numbers if self._answer(number, bus.packet(number, bus.PING)) is None]
+            missing = [number for number in self.config.numbers if self._answer(number, bus.packet(number, bus.PING), 3) is None]
             if missing:
                 raise DriverError(
                     f"dynamixel: on '{self.config.device}' servos {missing} do not answer at {self.config.baud} baud; "
@@ -203,33 +203,42 @@ class Dynamixel(Driver):
         }
         return Reading({name: value.astype(np.float32) for name, value in seen.items()}, self.asked, joints)
 
-    def _answer(self, number: int, request: bytes) -> bus.Packet | None:
-        """What a servo says to a request, asked up to three times: for setting up, not for the loop."""
+    def _answer(self, number: int, request: bytes, size: int) -> bus.Packet | None:
+        """The status of `size` bytes that a servo says to a request, asked up to three times: for setting up, not for the loop."""
         while self.pending and len(self.states) < len(self.place) and time.monotonic() - self.asked < self.dt:
             self._drain()  # what is under way is not the answer to this
             time.sleep(0.0002)
         self.pending = False
-        for _ in range(3):
+        for again in range(3):
             self._drain()
             self.answers.pop(number, None)
             self._port().write(request)
-            end = time.monotonic() + self.config.patience / 3
-            while time.monotonic() < end:
-                self._drain()
-                if number in self.answers:
-                    return self.answers[number]
-                time.sleep(0.0002)
+            found = self._hear(number, size, self.config.patience / 3)
+            if found is not None:
+                if again:  # the answer to a request that was given up may still come
+                    self._hear(number, -1, self.dt)
+                return found
+        return None
+
+    def _hear(self, number: int, size: int, patience: float) -> bus.Packet | None:
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            self._drain()
+            found = self.answers.get(number)
+            if found is not None and len(found.parameters) == 1 + size:
+                return found
+            time.sleep(0.0002)
         return None
 
     def _set(self, number: int, address: int, data: bytes) -> None:
-        found = self._answer(number, bus.write(number, address, data))
+        found = self._answer(number, bus.write(number, address, data), 0)
         if found is None or found.error & 0x7F:
             told = "does not answer" if found is None else f"refuses (error {found.error & 0x7F})"
             raise DriverError(f"dynamixel: servo {number} {told} as register {address} is set; is it the right model?")
 
     def _get(self, number: int, address: int, count: int) -> bytes:
-        found = self._answer(number, bus.read(number, address, count))
-        if found is None or len(found.parameters) != 1 + count:
+        found = self._answer(number, bus.read(number, address, count), count)
+        if found is None:
             raise DriverError(f"dynamixel: servo {number} does not say its register {address}; look at its cable")
         return found.parameters[1:]
 

@@ -24,7 +24,7 @@ def servos(alive):
 def config(servos):
     half = CENTRE * TICK
     return DynamixelConfig(
-        "leap_hand", servos.line.path, 1_000_000, NAMES, [2, 0, 3], [half, half + 0.1, half], [1, 1, -1], 300, 1.0, 0.1, 0.02, 0.6
+        "leap_hand", servos.line.path, 1_000_000, NAMES, [2, 0, 3], [half, half + 0.1, half], [1, 1, -1], 300, 1.0, 0.3, 0.02, 3.0
     )
 
 
