@@ -271,7 +271,7 @@ def configuration(config: DdsConfig) -> str:
         f"<CycloneDDS><Domain Id='any'><General>{name}<AllowMulticast>{escape(multicast)}</AllowMulticast></General>"
         f"<Discovery><ParticipantIndex>auto</ParticipantIndex><Peers>{peers}</Peers></Discovery>"
         f"<Internal><MaxSampleSize>{config.limit} B</MaxSampleSize></Internal>"
-        "<Tracing><Verbosity>none</Verbosity></Tracing></Domain></CycloneDDS>"
+        "</Domain></CycloneDDS>"
     )
 
 

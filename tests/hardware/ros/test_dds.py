@@ -62,7 +62,7 @@ def other():
         yield lambda kind=STATE: stack.enter_context(echoing(kind))
 
 
-def test_a_thousand_states_go_to_another_process_and_back_in_order(bridge, other):
+def test_a_thousand_states_go_to_another_process_and_back_in_order(other, bridge):
     other()
     goes, comes = bridge.advertise("/to", STATE, Qos(True, 1000)), bridge.subscribe("from", STATE, Qos(True, 1000))
     until(lambda: goes.peers() == comes.peers() == 1)
@@ -159,7 +159,7 @@ def test_ends_that_ask_for_more_than_is_offered_do_not_meet(bridge):
         until(lambda goes=goes, comes=comes, meet=meet: goes.peers() == comes.peers() == meet)
 
 
-def test_large_messages_arrive_whole(bridge, other):
+def test_large_messages_arrive_whole(other, bridge):
     kind = "sensor_msgs/msg/Image"
     other(kind)
     goes, comes = bridge.advertise("to", kind), bridge.subscribe("from", kind, DEFAULT)
@@ -187,7 +187,7 @@ def test_what_is_wrong_or_too_large_is_not_sent():
             goes.publish({**panda(), "position": np.zeros(1000)})
 
 
-def test_a_reader_that_has_stopped_gets_the_newest_when_it_goes_on_and_holds_nobody_up(bridge, other):
+def test_a_reader_that_has_stopped_gets_the_newest_when_it_goes_on_and_holds_nobody_up(other, bridge):
     reader = other()
     goes, comes = bridge.advertise("to", STATE, Qos(True, 5)), bridge.subscribe("from", STATE, Qos(True, 1000))
     until(lambda: goes.peers() == comes.peers() == 1)

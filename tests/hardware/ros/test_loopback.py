@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("cyclonedds")
@@ -15,8 +16,8 @@ from hardware.ros.bridge import DEFAULT
 from hardware.ros.dds import Dds, configuration
 from robot.core.config import build
 from robot.core.paths import CONFIGS
-from tests.hardware.ros.dds_peers import DOMAIN, config, echoing
-from tests.hardware.ros.references import panda
+from tests.hardware.ros.dds_peers import DOMAIN, collect, config, echoing
+from tests.hardware.ros.references import panda, same
 
 STATE = "sensor_msgs/msg/JointState"
 
@@ -61,7 +62,7 @@ def test_nothing_is_sent_beyond_loopback():
     except (PermissionError, AttributeError):
         pytest.skip("only root may listen on every interface")
     seen: dict[str, set[str]] = {}
-    with ear, Dds(config()) as bridge, echoing(STATE):
+    with ear, echoing(STATE), Dds(config()) as bridge:
         ear.settimeout(0.2)
         goes, comes = bridge.advertise("to", STATE), bridge.subscribe("from", STATE, DEFAULT)
         end = time.monotonic() + 1
@@ -79,6 +80,25 @@ def note(packet, where, seen):
     port = struct.unpack_from(">H", packet, header + 2)[0] if packet[9] == socket.IPPROTO_UDP else 0
     if first <= port < first + 250:
         seen.setdefault(where[0], set()).add(socket.inet_ntoa(packet[16:20]))
+
+
+def test_rubbish_on_the_ports_changes_nothing():
+    """Random bytes, and random ones behind the head of a DDS packet; then a message arrives as ever."""
+    rng = np.random.default_rng(0)
+    before = udp_sockets()
+    with Dds(config()) as bridge, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thrower:
+        goes, comes = bridge.advertise("state", STATE), bridge.subscribe("state", STATE, DEFAULT)
+        ports = [each[1] for each in udp_sockets() if each not in before and each[1]]
+        for number in range(3000):
+            head = (
+                b"RTPS\2\1\1\x10" + rng.bytes(12) + bytes([rng.choice([2, 6, 7, 9, 12, 14, 18, 21, 22]), 1])
+                if number % 3
+                else b""
+            )
+            thrower.sendto(head + rng.bytes(int(rng.integers(0, 300))), ("127.0.0.1", ports[number % len(ports)]))
+        goes.publish(panda())
+        assert same(collect(comes, 1)[0][0], panda())
+        assert comes.refused == 0
 
 
 def test_multicast_is_for_networks_only():
