@@ -1,4 +1,4 @@
-"""The hash by which ROS 2 (Iron and later) knows that two sides mean the same message: RIHS01, over names and types of all fields."""
+"""The hash by which ROS 2 (Iron and later) knows that two sides mean the same message: RIHS01, over all names and types."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ from typing import Any
 from hardware.ros.messages import Type, fields
 
 IDS = {
-    "int8": 2, "uint8": 3, "int16": 4, "uint16": 5, "int32": 6, "uint32": 7, "int64": 8, "uint64": 9, "float32": 10, "float64": 11,
-    "char": 13, "bool": 15, "byte": 16, "string": 17,
+    "int8": 2, "uint8": 3, "int16": 4, "uint16": 5, "int32": 6, "uint32": 7, "int64": 8, "uint64": 9, "float32": 10,
+    "float64": 11, "char": 13, "bool": 15, "byte": 16, "string": 17,
 }  # fmt: skip
 NESTED, BOUNDED_STRING = 1, 21
 ARRAY, BOUNDED_SEQUENCE, SEQUENCE = 48, 96, 144
