@@ -204,7 +204,7 @@ class Dynamixel(Driver):
         return Reading({name: value.astype(np.float32) for name, value in seen.items()}, self.asked, joints)
 
     def _answer(self, number: int, request: bytes, size: int) -> bus.Packet | None:
-        """The status of `size` bytes that a servo says to a request, asked up to three times: for setting up, not for the loop."""
+        """The status of `size` bytes that a servo says to a request, asked up to three times: to set it up, not in the loop."""
         while self.pending and len(self.states) < len(self.place) and time.monotonic() - self.asked < self.dt:
             self._drain()  # what is under way is not the answer to this
             time.sleep(0.0002)

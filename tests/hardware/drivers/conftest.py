@@ -54,3 +54,9 @@ def wait():
         raise AssertionError("waited in vain")
 
     return until
+
+
+@pytest.fixture
+def worker_number(worker_id):
+    """Of this process among those that run tests side by side."""
+    return 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
