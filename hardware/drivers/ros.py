@@ -27,7 +27,7 @@ DISCOVERY = 1.0
 class RosConfig:
     robot: str
     """Whose limits hold: a folder of hardware/robots."""
-    bridge: dict[str, Any]
+    bridge: Any
     """Into the graph: a node of configs/bridge."""
     sensors: dict[str, dict[str, Any]]
     """Nodes of hardware/ros/sensors.py, by names of their own."""
