@@ -17,7 +17,8 @@ from hardware.ros.lifecycle import wall
 from hardware.ros.messages import default
 from robot.core.paths import ROOT
 
-DOMAIN = 77
+FIRST_DOMAIN = 140
+"""Tests that run side by side must not hear each other."""
 PATIENCE = 40.0
 """A busy machine may take so long to load a policy [s]."""
 
@@ -70,8 +71,8 @@ class Graph:
 
 
 @contextmanager
-def node(tmp_path, *arguments):
-    command = [sys.executable, "-m", "robot.node", "policy=navdp", f"bridge.domain={DOMAIN}", f"output={tmp_path / 'run'}"]
+def node(tmp_path, domain, *arguments):
+    command = [sys.executable, "-m", "robot.node", "policy=navdp", f"bridge.domain={domain}", f"output={tmp_path / 'run'}"]
     options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*command, "watchdog=5.0", *arguments], **options)
     try:
@@ -81,8 +82,13 @@ def node(tmp_path, *arguments):
         process.communicate()
 
 
-def test_a_node_obeys_drives_and_stands_still_in_silence(tmp_path):
-    with into("ros2", {"domain": DOMAIN, "url": ""}) as bridge, node(tmp_path, "autostart=false") as process:
+@pytest.fixture
+def domain(worker_id):
+    return FIRST_DOMAIN + (0 if worker_id == "master" else 1 + int(worker_id.removeprefix("gw")))
+
+
+def test_a_node_obeys_drives_and_stands_still_in_silence(tmp_path, domain):
+    with into("ros2", {"domain": domain, "url": ""}) as bridge, node(tmp_path, domain, "autostart=false") as process:
         graph = Graph(bridge)
         graph.until(lambda: graph.state == "inactive" and graph.heard["health"])
         for _ in range(5):
@@ -125,8 +131,8 @@ def test_a_node_obeys_drives_and_stands_still_in_silence(tmp_path):
         (["bridge.interface=nosuch0"], "nosuch0"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(arguments, words, tmp_path):
-    with node(tmp_path, *arguments) as process:
+def test_what_cannot_be_is_refused_in_a_line(arguments, words, tmp_path, domain):
+    with node(tmp_path, domain, *arguments) as process:
         assert process.wait(PATIENCE) == 2
         told = process.stderr.read()
     assert words in told
