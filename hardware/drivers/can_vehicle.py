@@ -1,37 +1,70 @@
-"""A vehicle by wire: steering angle and acceleration over CAN, as hardware/robots/car/car.dbc describes it."""
+"""A car by drive-by-wire on a CAN bus: steering angle and acceleration out; wheels, steering, yaw rate and who drives in.
+
+The frames are in hardware/robots/car/car.dbc, what the car does with them in the README.md beside it. It brakes to a standstill
+by itself when good frames stop for 0.1 s, and a human at its wheel or pedals has the last word.
+"""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
-from hardware.can_frames import Codec
-from hardware.can_loopback import bus as loopback
+from hardware.can_link import Bus, Codec
 from hardware.drivers.base import Array, Driver, Reading
+from hardware.limits import ROBOTS
+from hardware.skew import Skew
 from robot.core.errors import DriverError
 from robot.core.interface import Field
-from robot.core.optional import require
-from robot.core.paths import ROOT
 
-READY, COMPUTER, BRAKING, HUMAN = range(4)
-"""MODE of the car's steering frame."""
-MODES = ("ready", "the computer's", "braking to a standstill", "a human's")
+WHEELS = ("front_left", "front_right", "rear_left", "rear_right")
+STATE = ("MOTION", "WHEELS", "STATUS")
+"""Frames of one measurement, in the order in which they come."""
+HUMAN = {"OVERRIDE_WHEEL": "the steering wheel", "OVERRIDE_BRAKE": "the brake", "OVERRIDE_ACCELERATOR": "the accelerator"}
+FAULTS = {"FAULT_STEERING": "steering", "FAULT_BRAKES": "brakes", "FAULT_DRIVE": "drive", "FAULT_SENSORS": "sensors"}
+COPIES = 3
+"""Of the last frame: one may be lost."""
+STANDBY = 15
+"""Frames of good will before driving is asked for; the car wants ten."""
+SILENCE = 1.0
+"""The bus is down for good when the car has said nothing for so long [s]."""
+WRAP = 65536
+"""The car's clock begins again after so many milliseconds."""
+
+
+class Request(IntEnum):
+    """Values of COMMAND.REQUEST."""
+
+    standby = 0
+    drive = 1
+    safe_stop = 2
+
+
+class Mode(IntEnum):
+    """Values of STATUS.MODE."""
+
+    manual = 0
+    driving = 1
+    stopping = 2
+    faulty = 3
 
 
 @dataclass
 class CanVehicleConfig:
     robot: str
-    """Whose limits hold: a folder of hardware/robots, with the DBC in it."""
+    """Whose limits hold: a folder of hardware/robots."""
     interface: str
-    """Of python-can: socketcan for a real bus; loopback for one between processes of this computer."""
+    """Of python-can: socketcan on a car's computer, socketcand for a bus behind a network, or another of its list."""
     channel: str
-    """Such as can0; a number for loopback."""
-    dbc: str
-    """File in the robot's folder."""
+    """Of that interface, such as can0."""
+    options: dict[str, Any]
+    """What else the interface asks for, such as host and port of socketcand."""
+    database: str
+    """The car's DBC file, from hardware/robots."""
     dt: float
     """Time between two commands [s]."""
     patience: float
@@ -41,121 +74,148 @@ class CanVehicleConfig:
 class CanVehicle(Driver):
     def __init__(self, config: CanVehicleConfig) -> None:
         self.config, self.dt = config, config.dt
-        self.dbc = Path(ROOT / "hardware" / "robots" / config.robot / config.dbc)
-        self.command = Field("wheel", (2,), "float32", "rad, m/s^2", "body", names=("steering", "acceleration"))
+        self.command = Field("drive", (2,), "float32", "rad, m/s^2", "body", names=("steering", "acceleration"))
         self.observation = (
-            Field("motion", (2,), "float32", "m/s, rad/s", "body", names=("speed", "yaw_rate")),
+            Field("speed", (1,), "float32", "m/s", "body"),
+            Field("wheel_speeds", (4,), "float32", "m/s", names=WHEELS),
             Field("steering", (1,), "float32", "rad", "body"),
+            Field("yaw_rate", (1,), "float32", "rad/s", "body"),
+            Field("acceleration", (1,), "float32", "m/s^2", "body"),
         )
-        self.bus: Any = None
+        self.codec = Codec(ROBOTS / config.database)
+        self.bus: Bus | None = None
         self._forget()
 
     def _forget(self) -> None:
-        self.codec = Codec(self.dbc)
-        self.said: dict[str, dict[str, float]] = {}
-        self.newest, self.armed, self.last = False, False, np.zeros(2)
+        self.skew, self.clock = Skew(), -1
+        self.parts: dict[str, dict[str, Any]] = {}
+        self.status: dict[str, Any] = {}
+        self.newest: Reading | None = None
+        self.measured, self.driving, self.heard, self.frames = np.zeros(2), False, -math.inf, 0
 
     def open(self) -> None:
         if self.bus is not None:
             return
         self._forget()
-        self.bus = self._connect()
+        numbers = [self.codec.messages[name].frame_id for name in STATE]
+        self.bus = Bus(self.config.interface, self.config.channel, self.config.options, numbers)
         end = time.monotonic() + self.config.patience
-        while len(self.said) < 2:
+        while self.newest is None:
             if time.monotonic() > end:
                 self.close()
                 raise DriverError(
-                    f"can: nobody says the frames of '{self.config.dbc}' on {self.config.interface} '{self.config.channel}' in "
-                    f"{self.config.patience} s; is the car on, and its bit rate set? ip -details link show {self.config.channel}"
+                    f"can_vehicle: on '{self.config.interface} {self.config.channel}' "
+                    + ("frames come, but none is good; is driver.database this car's?" if self.frames else "nothing is heard")
+                    + f" in {self.config.patience} s; look at ignition, cables and bitrate"
                 )
             self._drain()
             time.sleep(0.002)
 
-    def _connect(self) -> Any:
-        can, config = require("can", "drivers"), self.config
-        try:
-            if config.interface == "loopback":
-                return loopback(int(config.channel))
-            return can.Bus(interface=config.interface, channel=config.channel)
-        except (OSError, ValueError, can.CanError) as error:
-            told = str(error).splitlines()[0]
-            raise DriverError(
-                f"can: {config.interface} '{config.channel}' cannot be opened: {told}; ip link lists what there is, "
-                f"sudo ip link set {config.channel} up type can bitrate 500000 brings it up"
-            ) from error
-
     def read(self) -> Reading | None:
         self._drain()
-        told = self.said["STEERING"]
-        if self.armed and (told["DRIVER"] or told["FAULT"] or told["MODE"] in (BRAKING, HUMAN)):
-            self.armed = False
-            why = "somebody has the wheel or a pedal" if told["DRIVER"] else f"its mode is {MODES[int(told['MODE'])]}"
-            raise DriverError(f"can: the car obeys no more: {'it reports a fault' if told['FAULT'] else why}")
-        if not self.newest:
-            return None
-        self.newest = False
-        motion = self.said["MOTION"]
-        seen = {"motion": [motion["SPEED"], motion["YAW_RATE"]], "steering": [told["ANGLE"]]}
-        measured = np.array([told["ANGLE"], self.last[1]])
-        return Reading({name: np.array(value, np.float32) for name, value in seen.items()}, self.stamp, measured)
+        if self.driving and self.status["MODE"] != Mode.driving:
+            self.driving = False
+            raise DriverError(f"can_vehicle: {self._why()}")
+        if time.monotonic() - self.heard > SILENCE:
+            raise DriverError(f"can_vehicle: the car has said nothing for {SILENCE} s; is the bus still plugged in?")
+        newest, self.newest = self.newest, None
+        return newest
 
     def write(self, command: Array) -> Array:
-        steering, acceleration = (float(value) for value in command)
-        self._send("STEER_COMMAND", {"ANGLE": steering, "ENABLE": 1})
-        self._send("ACCEL_COMMAND", {"ACCELERATION": acceleration, "ENABLE": 1})
-        self.last = np.array([round(steering / 1e-4) * 1e-4, round(acceleration / 1e-3) * 1e-3])
-        return self.last
+        return self._send(Request.drive, command)
 
     def arm(self) -> None:
-        """The car gives its wheel away when it hears both commands, enabled, where the wheel is and without acceleration."""
-        end = time.monotonic() + self.config.patience
-        while self.said["STEERING"]["MODE"] != COMPUTER:
-            if time.monotonic() > end:
-                told = self.said["STEERING"]
-                why = "somebody has the wheel or a pedal" if told["DRIVER"] else f"its mode is {MODES[int(told['MODE'])]}"
-                raise DriverError(f"can: the car does not give its wheel away: {why}")
-            self.write(np.array([self.said["STEERING"]["ANGLE"], 0.0]))
-            time.sleep(self.dt / 2)
+        """Frames that ask for nothing, then for driving from where the steering is: the order that the car asks for."""
+        if self.status["MODE"] != Mode.manual or self._named(FAULTS):
+            raise DriverError(f"can_vehicle: the car cannot be armed: {self._why()}")
+        for _ in range(STANDBY):
+            self._send(Request.standby, [self.measured[0], 0.0])
+            time.sleep(self.dt)
             self._drain()
-        self.armed = True
+        end = time.monotonic() + self.config.patience
+        asked = False
+        while self.status["MODE"] != Mode.driving:
+            if time.monotonic() > end or (asked and self._named(HUMAN)):
+                self.stop()
+                raise DriverError(f"can_vehicle: the car does not hand over: {self._why()}")
+            asked = self.driving = True
+            self._send(Request.drive, [self.measured[0], 0.0])
+            time.sleep(self.dt)
+            self._drain()
 
     def stop(self) -> None:
-        """Give the wheel back: the car brakes to a standstill by itself."""
-        self.armed = False
-        if self.bus is not None:
-            with contextlib.suppress(DriverError):
-                for _ in range(3):
-                    self._send("STEER_COMMAND", {"ANGLE": self.last[0], "ENABLE": 0})
-                    self._send("ACCEL_COMMAND", {"ACCELERATION": 0.0, "ENABLE": 0})
+        """A gentle stop by the car itself, unless somebody else drives it."""
+        if self.bus is None or not self.driving:
+            return
+        self.driving = False
+        with contextlib.suppress(DriverError):
+            for _ in range(COPIES):
+                self._send(Request.safe_stop, [self.measured[0], 0.0])
 
     def will(self) -> Callable[[], None]:
-        """Nothing: the car brakes to a standstill when frames stop for 0.1 s, and a second voice would spoil its counters."""
+        """Nothing: the car brakes by itself when frames stop for 0.1 s."""
         return lambda: None
 
     def close(self) -> None:
         if self.bus is not None:
-            self.bus.shutdown()
+            self.bus.close()
             self.bus = None
 
-    def _send(self, name: str, values: dict[str, float]) -> None:
-        can = require("can", "drivers")
+    def report(self) -> list[str]:
+        """Frames of the car's that were not taken."""
+        return [f"{'frames refused':<18}{count} by their {name}" for name, count in self.codec.refused.items() if count]
+
+    def _open_bus(self) -> Bus:
         if self.bus is None:
-            raise DriverError("can: it is not open; use the driver as a context manager")
-        number, data = self.codec.pack(name, values)
-        try:
-            self.bus.send(can.Message(arbitration_id=number, data=data, is_extended_id=False), timeout=0)
-        except (OSError, can.CanError) as error:
-            raise DriverError(f"can: the bus does not take frames: {error}; is it up, and does anybody acknowledge?") from error
+            raise DriverError("can_vehicle: it is not open; use the driver as a context manager")
+        return self.bus
+
+    def _send(self, request: Request, values: Any) -> Array:
+        bus = self._open_bus()
+        steps = [self.codec.messages["COMMAND"].get_signal_by_name(name).scale for name in ("STEERING", "ACCELERATION")]
+        sent = np.round(np.asarray(values, np.float64) / steps) * steps
+        signals = {"STEERING": float(sent[0]), "ACCELERATION": float(sent[1]), "REQUEST": int(request)}
+        bus.send(*self.codec.pack("COMMAND", signals))
+        return sent
 
     def _drain(self) -> None:
-        if self.bus is None:
-            raise DriverError("can: it is not open; use the driver as a context manager")
-        try:
-            while (message := self.bus.recv(timeout=0)) is not None:
-                found = self.codec.unpack(message.arbitration_id, bytes(message.data))
-                if found is not None and found[0] in ("MOTION", "STEERING"):
-                    self.said[found[0]] = found[1]
-                    if found[0] == "MOTION":
-                        self.newest, self.stamp = True, time.monotonic()
-        except OSError as error:
-            raise DriverError(f"can: the bus is gone: {error}") from error
+        now = time.monotonic()
+        for number, data in self._open_bus().receive():
+            self.frames += 1
+            found = self.codec.unpack(number, data)
+            if found is None or found[0] not in STATE:
+                continue
+            name, self.parts[found[0]] = found
+            if name == STATE[-1] and len({self.parts.get(part, {}).get("COUNTER") for part in STATE}) == 1:
+                self._take(now)
+
+    def _take(self, now: float) -> None:
+        """A measurement is whole."""
+        motion, wheels, self.status = (self.parts[name] for name in STATE)
+        self.heard = now
+        self.clock = motion["CLOCK"] if self.clock < 0 else self.clock + (motion["CLOCK"] - self.clock) % WRAP
+        speeds = [wheels[name.upper()] for name in WHEELS]
+        seen = {
+            "speed": [(speeds[2] + speeds[3]) / 2],
+            "wheel_speeds": speeds,
+            "steering": [motion["STEERING"]],
+            "yaw_rate": [motion["YAW_RATE"]],
+            "acceleration": [self.status["ACCELERATION"]],
+        }
+        self.measured = np.array([motion["STEERING"], self.status["ACCELERATION"]])
+        observation = {name: np.array(value, np.float32) for name, value in seen.items()}
+        self.newest = Reading(observation, self.skew.ours(self.clock / 1e3, now), self.measured)
+
+    def _named(self, bits: dict[str, str]) -> list[str]:
+        return [name for bit, name in bits.items() if self.status.get(bit)]
+
+    def _why(self) -> str:
+        """Why the car does not obey, in its own words."""
+        mode = self.status["MODE"]
+        if self._named(HUMAN):
+            return f"a human is at {' and '.join(self._named(HUMAN))}, and drives now"
+        if self._named(FAULTS):
+            return f"it has faults: {', '.join(self._named(FAULTS))}; have its memory read in a workshop"
+        if mode == Mode.stopping:
+            return "it is braking to a standstill by itself; arm again when it stands"
+        return "a human drives now" if mode == Mode.manual else f"it is {Mode(mode).name} and does not say why"
