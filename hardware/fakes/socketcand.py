@@ -26,7 +26,7 @@ class Socketcand:
 
     def receive(self) -> list[tuple[int, bytes]]:
         """Identifier and data of each frame that has been sent since."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # nobody more, or it is closed
             while True:
                 client, _ = self.server.accept()
                 client.setblocking(False)
