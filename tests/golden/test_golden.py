@@ -5,6 +5,7 @@ from collections.abc import Callable
 import sim.gym
 from robot.core.config import build
 from sim.env import Env
+from tests.hardware.test_safety import record
 
 Golden = Callable[[str, dict[str, float], float], None]
 
@@ -26,3 +27,8 @@ def test_navigation(golden: Golden) -> None:
 
 
 CROPS = {"crop_cells": 64, "crop_resolution": 0.125, "crop_range": 8.0}
+
+
+def test_safety(golden: Golden) -> None:
+    """Commands that left for what adversaries wanted; whatever changes one of them is to be seen."""
+    golden("safety", record(), 1e-6)

@@ -93,6 +93,28 @@ def attack(seed, count):
     assert broken(sent, channel, dt, start) is None, seed
 
 
+def record(groups=12, seeds=8, count=250):
+    """Weighted sums over what leaves for adversaries, and how often it is what was wanted: a fingerprint of the gate."""
+    found = {}
+    for group in range(groups):
+        total, same_count = 0.0, 0
+        for seed in range(group * seeds, (group + 1) * seeds):
+            rng = random.Random(seed)
+            channel, dt = some_channel(rng), rng.choice([0.001, 0.005, 0.02])
+            try:
+                bounds = safety.bounds(limits(dt, channel))
+            except ConfigError:
+                continue
+            state = safety.rest([rng.uniform(bounds[0].low, bounds[0].high)])
+            for value in adversary(rng, channel, dt, count):
+                command, state, same = safety.step(None if value is None else [value], state, bounds, dt)
+                total += rng.uniform(1, 2) * command[0] / max(abs(channel.low), channel.high)
+                same_count += same
+            total += bounds[0].reach * 1e-3 if bounds[0].order == 3 else 0.0
+        found |= {f"group{group}/commands": round(total, 9), f"group{group}/same": same_count}
+    return found
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_adversaries_break_no_limit_and_it_still_stops(seed):
     attack(seed, 1000)
