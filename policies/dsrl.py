@@ -137,7 +137,16 @@ class Dsrl(Generator):
         return plan
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of critics, actor and temperature over transitions (see robot/learn/replay.py)."""
+        """Losses of critics, actor and temperature over transitions (see robot/learn/replay.py).
+
+        Raises:
+            ConfigError: variant=sac is given transitions that do not say what noise was chosen.
+        """
+        if self.config.variant is Variant.sac and "latent" not in batch:
+            raise ConfigError(
+                "policy.variant=sac learns from noise of its own choice, which recorded episodes do not say; "
+                "leave them out, data.demonstrations=null data.share=0.0, or choose na or through"
+            )
         self.critics.follow()
         scene, after = self.encode(batch), self.encode({k[5:]: v for k, v in batch.items() if k.startswith("next_")})
         variant = self.config.variant

@@ -338,6 +338,11 @@ def build_straight():
     return torch.nn.Linear(1, 1)
 
 
+def test_a_critic_of_noise_refuses_what_does_not_say_its_noise(base):
+    with pytest.raises(ConfigError, match=r"data\.demonstrations=null"):
+        dsrl(base, variant=Variant.sac).loss({"reward": torch.zeros(2)})
+
+
 def test_nodes_build_what_yamls_say(base):
     node = {**vars(vgps(base).config), "_target_": "policies.vgps.Vgps", "method": "calql", "critics": vars(CRITICS)}
     assert build(node, "policy", interface=TOY).config.method is Method.calql
