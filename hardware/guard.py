@@ -133,9 +133,11 @@ class Guard:
     def _accepted(self, action: Action, now: float) -> Sequence[float] | None:
         """The action's values, or None after a fault."""
         try:
-            values = np.asarray(action.values, np.float64)
+            values = np.asarray(action.values)
         except (TypeError, ValueError):
             return self.fault("the action is no array of numbers")
+        if values.dtype.kind not in "fiu":
+            return self.fault(f"the action is of {values.dtype}, no real numbers")
         if values.shape != (len(self.bounds),):
             return self.fault(f"the action has shape {values.shape}, not ({len(self.bounds)},)")
         if not np.isfinite(values).all():
