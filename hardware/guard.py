@@ -137,7 +137,7 @@ class Guard:
         except (TypeError, ValueError):
             return self.fault("the action is no array of numbers")
         if values.dtype.kind not in "fiu":
-            return self.fault(f"the action is of {values.dtype}, no real numbers")
+            return self.fault(f"the action is no array of numbers, but of {values.dtype}")
         if values.shape != (len(self.bounds),):
             return self.fault(f"the action has shape {values.shape}, not ({len(self.bounds)},)")
         if not np.isfinite(values).all():
