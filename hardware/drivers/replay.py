@@ -55,7 +55,7 @@ class Replay(Driver):
         known = np.asarray(np.isfinite(self.sent)).all(1)
         if not known.any():
             return np.zeros_like(self.sent)
-        last = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
+        last = np.maximum.accumulate(np.where(known, np.arange(known.size), -1))
         return self.sent[np.where(last < 0, known.argmax(), last)]
 
     def open(self) -> None:
