@@ -2,7 +2,7 @@
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -28,16 +28,15 @@ def running(device, dt=0.001):
 @pytest.fixture
 def alive():
     """Start a device; it ends with the test."""
-    opened = []
+    opened = ExitStack()
 
     def start(device, dt=0.001):
-        context = running(device, dt)
-        opened.append(context)
-        return context.__enter__()
+        if hasattr(device, "close"):
+            opened.callback(device.close)
+        return opened.enter_context(running(device, dt))
 
     yield start
-    for context in opened:
-        context.__exit__(None, None, None)
+    opened.close()
 
 
 @pytest.fixture
