@@ -1,10 +1,12 @@
 """A differential-drive base on a serial line; the frames are in hardware/robots/differential_base/README.md."""
 
 import contextlib
+import math
 import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +17,11 @@ from robot.core.errors import DriverError
 from robot.core.interface import Field
 
 COMMAND, ENABLE, STATE = 0x01, 0x02, 0x81
-TWIST, SWITCH, SAID = struct.Struct("<ff"), struct.Struct("<B"), struct.Struct("<IffffffB")
-"""v, w; on or off; clock [ms], x, y, yaw, v, w, battery [V], flags."""
+TWIST, SWITCH, SAID = struct.Struct("<ff"), struct.Struct("<B"), struct.Struct("<I12fB")
+"""v, w; on or off; clock [ms], x, y, yaw, v, w, battery [V], acceleration and rate of the inertial unit, flags."""
 ENABLED, ESTOP, BUMPER = 1, 2, 4
+WRAP = 2**32
+"""Its clock begins again after so many milliseconds, seven weeks."""
 COPIES = 3
 """Of the last command: a frame may be damaged."""
 
@@ -46,6 +50,8 @@ class BaseSerial(Driver):
             Field("odometry", (3,), "float32", "m, m, rad", "odom", names=("x", "y", "yaw")),
             Field("velocity", (2,), "float32", "m/s, rad/s", "body", names=("v", "w")),
             Field("battery", (1,), "float32", "V"),
+            Field("acceleration", (3,), "float32", "m/s^2", "body", names=("x", "y", "z")),
+            Field("rate", (3,), "float32", "rad/s", "body", names=("x", "y", "z")),
         )
         self.link: Serial | None = None
         self._forget()
@@ -53,7 +59,7 @@ class BaseSerial(Driver):
     def _forget(self) -> None:
         self.frames, self.skew = Frames(), Skew()
         self.newest: Reading | None = None
-        self.flags, self.charge, self.armed = 0, float("nan"), False
+        self.flags, self.charge, self.armed, self.clock = 0, math.nan, False, -1
 
     def open(self) -> None:
         if self.link is not None:
@@ -82,12 +88,14 @@ class BaseSerial(Driver):
         return values.astype(np.float64)
 
     def arm(self) -> None:
-        if self.charge < self.config.battery:
+        if not self.charge >= self.config.battery:
             raise DriverError(
                 f"base: the battery has {self.charge:.1f} V, at least {self.config.battery} V are needed; charge it"
             )
         if self.flags & ESTOP:
             raise DriverError("base: its emergency stop is pressed; look around, then pull it out")
+        if self.flags & BUMPER:
+            raise DriverError("base: its bumper touches something; push it free")
         end = time.monotonic() + self.config.patience
         while not self.flags & ENABLED:
             if time.monotonic() > end:
@@ -111,6 +119,10 @@ class BaseSerial(Driver):
         """Nothing: the line is the dead process's, and the base brakes when commands stop for 0.2 s."""
         return lambda: None
 
+    def report(self) -> list[str]:
+        """The battery, and frames that did not arrive whole."""
+        return [f"{'battery':<18}{self.charge:.1f} V", f"{'frames damaged':<18}{self.frames.damaged}"]
+
     def close(self) -> None:
         if self.link is not None:
             self.link.close()
@@ -125,10 +137,25 @@ class BaseSerial(Driver):
         now = time.monotonic()
         for kind, payload in self.frames.feed(self._port().read()):
             if kind == STATE and len(payload) == SAID.size:
-                clock, x, y, yaw, v, w, self.charge, self.flags = SAID.unpack(payload)
-                seen = {"odometry": [x, y, yaw], "velocity": [v, w], "battery": [self.charge]}
-                observation = {name: np.array(value, np.float32) for name, value in seen.items()}
-                self.newest = Reading(observation, self.skew.ours(clock / 1e3, now), np.array([v, w], np.float64))
-        if self.armed and self.flags & (ESTOP | BUMPER):
+                self._take(SAID.unpack(payload), now)
+        if self.armed and (self.flags & (ESTOP | BUMPER) or not self.flags & ENABLED):
             self.armed = False
-            raise DriverError(f"base: its {'emergency stop is pressed' if self.flags & ESTOP else 'bumper touches something'}")
+            raise DriverError(f"base: {self._why()}")
+
+    def _take(self, said: tuple[Any, ...], now: float) -> None:
+        clock, x, y, yaw, v, w, self.charge, *inertial, self.flags = said
+        self.clock = clock if self.clock < 0 else self.clock + (clock - self.clock) % WRAP
+        seen = {
+            "odometry": [x, y, yaw],
+            "velocity": [v, w],
+            "battery": [self.charge],
+            "acceleration": inertial[:3],
+            "rate": inertial[3:],
+        }
+        observation = {name: np.array(value, np.float32) for name, value in seen.items()}
+        self.newest = Reading(observation, self.skew.ours(self.clock / 1e3, now), np.array([v, w], np.float64))
+
+    def _why(self) -> str:
+        if self.flags & ESTOP:
+            return "its emergency stop is pressed"
+        return "its bumper touches something" if self.flags & BUMPER else "it has switched its motors off; look at its panel"

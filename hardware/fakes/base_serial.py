@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.drivers.base_serial import BUMPER, COMMAND, ENABLE, ENABLED, ESTOP, SAID, STATE, TWIST
+from hardware.drivers.base_serial import BUMPER, COMMAND, ENABLE, ENABLED, ESTOP, SAID, STATE, TWIST, WRAP
 from hardware.fakes.device import Account, Terminal, serve
 from hardware.fakes.keys import keys
 from hardware.serial_link import Frames, frame
@@ -21,6 +21,9 @@ from robot.core import tracking
 KEYS = {"dt": 0.02, "seconds": 0.0, "loss": 0.0, "seed": 0, "battery": 25.2}
 LIMITS = np.array([[0.8, 1.5, 1.0, 4.0]])
 """Speed [m/s], yaw rate [rad/s] and their rates, of configs/embodiment/wheeled.yaml."""
+GRAVITY = 9.81
+NOISE = (0.02, 0.002)
+"""Of its inertial unit: acceleration [m/s^2], rate [rad/s]."""
 TIMEOUT = 0.2
 """Without a command it brakes after so long [s]."""
 
@@ -41,22 +44,31 @@ class Base:
         for kind, payload in self.frames.feed(self.line.read()):
             self._take(kind, payload)
         now = time.monotonic()
-        moving = self.enabled and not self.estop
+        self.enabled = self.enabled and not self.estop
+        moving = self.enabled
         if moving and now - self.came > TIMEOUT and np.any(self.wanted):
             self.account.event("commands stopped")
             self.wanted = np.zeros(2)
         wanted = self.wanted if moving else np.zeros(2)
         step = LIMITS[:, 2:] * self.dt
-        self.velocity = np.clip(wanted, self.velocity - step, self.velocity + step)
+        before = self.velocity
+        self.velocity = np.clip(wanted, before - step, before + step)
+        if before.any() and not self.velocity.any():
+            self.account.event("stands")
         self.pose = tracking.predict(self.pose, self.velocity, self.dt)
         flags = ENABLED * self.enabled | ESTOP * self.estop | BUMPER * self.bumper
-        told = SAID.pack(int((now - self.boot) * 1e3), *self.pose[0], *self.velocity[0], self.battery, flags)
+        v, w = self.velocity[0]
+        felt = [(v - before[0, 0]) / self.dt, v * w, GRAVITY, 0.0, 0.0, w]
+        inertial = np.array(felt) + self.rng.normal(0.0, np.repeat(NOISE, 3))
+        clock = int((now - self.boot) * 1e3) % WRAP
+        told = SAID.pack(clock, *self.pose[0], v, w, self.battery, *inertial, flags)
         if self.rng.random() >= self.loss:
             self.line.write(frame(STATE, told))
 
     def report(self) -> dict[str, Any]:
         """What arrived, and where it stands."""
         where = {"pose": self.pose[0].tolist(), "velocity": self.velocity[0].tolist(), "damaged": self.frames.damaged}
+        where["last_command"] = self.account.last
         return {**self.account.told, **where}
 
     def _take(self, kind: int, payload: bytes) -> None:
