@@ -1,0 +1,84 @@
+"""The maker's library connects to the fake as to a real one; the driver through it; silence and landing."""
+
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cflib")
+
+from hardware.drivers.crazyflie import Crazyflie, CrazyflieConfig
+from hardware.fakes.crazyflie import CUT, KEYS, LEVEL, Quad
+from robot.core.errors import DriverError
+from robot.core.rotation import from_rotvec, to_matrix
+
+
+@pytest.fixture
+def quad(alive):
+    return alive(Quad(KEYS), 0.001)
+
+
+@pytest.fixture
+def config(quad):
+    return CrazyflieConfig("crazyflie", f"udp://127.0.0.1:{quad.port}", 0.02, 0.01, 20.0)
+
+
+def test_it_flies_as_it_is_told_and_says_where_it_is(quad, config, wait):
+    quad.yaw = 2.5
+    with Crazyflie(config) as driver:
+        first = wait(driver.read, 20)
+        np.testing.assert_allclose(first.observation["position"], [0, 0, 0.5], atol=1e-3)
+        np.testing.assert_allclose(first.observation["rotation"], to_matrix(from_rotvec([0, 0, 2.5])), atol=5e-3)
+        driver.arm()
+        assert quad.armed
+        end = time.monotonic() + 10
+        while np.abs(quad.velocity - [0.3, -0.2, 0.1, 0.5]).max() > 0.01:
+            assert time.monotonic() < end
+            applied = driver.write(np.array([0.3, -0.2, 0.1, 0.5]))
+            time.sleep(0.02)
+        np.testing.assert_allclose(applied, [0.3, -0.2, 0.1, 0.5], atol=1e-6)
+        driver.read()
+        driver.write(applied)
+        reading = wait(driver.read)
+        np.testing.assert_allclose(reading.observation["velocity"], [0.3, -0.2, 0.1], atol=0.03)
+        np.testing.assert_allclose(reading.measured[3], 0.5, atol=0.03)
+    what = wait(lambda: (told := [name for _, name in quad.account.told["events"]])[-1] == "has landed" and told, 20)
+    assert what[-2:] == ["lands", "has landed"]
+    assert "attitude setpoint" not in what  # the library's zero setpoint on closing would have cut the motors
+    assert quad.account.told["out_of_range"] == quad.account.told["not_finite"] == 0
+
+
+def test_in_silence_it_levels_out_then_stops_and_locks(quad, config, wait):
+    driver = Crazyflie(config)
+    driver.open()
+    driver.arm()
+    driver.write(np.array([0.4, 0.0, 0.0, 0.0]))
+
+    def locked():
+        try:
+            driver.read()
+        except DriverError as error:
+            return str(error)
+        return None
+
+    assert "supervisor has taken over" in wait(locked, 20)
+    when = {what: when for when, what in quad.account.told["events"]}
+    assert when["levels out"] - quad.came >= LEVEL
+    assert when["stops and locks"] - quad.came >= CUT
+    config.patience = 0.3
+    with pytest.raises(DriverError, match="locked; switch it off and on"):
+        driver.arm()
+    driver.stop()
+    driver.close()
+    driver.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [("udp://127.0.0.1:1", "cannot be reached"), ("carrier://pigeon", "cannot be reached"), ("usb://9", "cannot be")],
+)
+def test_what_cannot_be_is_an_error_in_a_line(config, uri, words):
+    config.uri, config.patience = uri, 0.5
+    with pytest.raises(DriverError, match=words) as error:
+        Crazyflie(config).open()
+    assert "\n" not in str(error.value)
