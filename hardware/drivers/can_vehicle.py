@@ -61,8 +61,8 @@ class CanVehicleConfig:
     """Of python-can: socketcan on a car's computer, socketcand for a bus behind a network, or another of its list."""
     channel: str
     """Of that interface, such as can0."""
-    options: dict[str, Any]
-    """What else the interface asks for, such as host and port of socketcand."""
+    options: dict[str, Any] | None
+    """What else the interface asks for, such as host and port of socketcand; null for nothing."""
     database: str
     """The car's DBC file, from hardware/robots."""
     dt: float
@@ -98,7 +98,7 @@ class CanVehicle(Driver):
             return
         self._forget()
         numbers = [self.codec.messages[name].frame_id for name in STATE]
-        self.bus = Bus(self.config.interface, self.config.channel, self.config.options, numbers)
+        self.bus = Bus(self.config.interface, self.config.channel, self.config.options or {}, numbers)
         end = time.monotonic() + self.config.patience
         while self.newest is None:
             if time.monotonic() > end:

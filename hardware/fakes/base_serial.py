@@ -18,21 +18,21 @@ from hardware.fakes.keys import keys
 from hardware.serial_link import Frames, frame
 from robot.core import tracking
 
-KEYS = {"dt": 0.02, "seconds": 0.0, "loss": 0.0, "seed": 0, "battery": 25.2}
+TIMEOUT = 0.2
+"""Without a command it brakes after so long [s]."""
+KEYS = {"dt": 0.02, "seconds": 0.0, "loss": 0.0, "seed": 0, "battery": 25.2, "timeout": TIMEOUT}
 LIMITS = np.array([[0.8, 1.5, 1.0, 4.0]])
 """Speed [m/s], yaw rate [rad/s] and their rates, of configs/embodiment/wheeled.yaml."""
 GRAVITY = 9.81
 NOISE = (0.02, 0.002)
 """Of its inertial unit: acceleration [m/s^2], rate [rad/s]."""
-TIMEOUT = 0.2
-"""Without a command it brakes after so long [s]."""
 
 
 class Base:
     """A unicycle with limited acceleration, and two switches: `estop`, `bumper`."""
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self.dt, self.loss, self.battery = given["dt"], given["loss"], given["battery"]
+        self.dt, self.loss, self.battery, self.timeout = (given[key] for key in ("dt", "loss", "battery", "timeout"))
         self.rng = np.random.default_rng(given["seed"])
         self.line, self.frames, self.account = Terminal(), Frames(), Account()
         self.pose, self.velocity, self.wanted = np.zeros((1, 3)), np.zeros((1, 2)), np.zeros(2)
@@ -46,7 +46,7 @@ class Base:
         now = time.monotonic()
         self.enabled = self.enabled and not self.estop
         moving = self.enabled
-        if moving and now - self.came > TIMEOUT and np.any(self.wanted):
+        if moving and now - self.came > self.timeout and np.any(self.wanted):
             self.account.event("commands stopped")
             self.wanted = np.zeros(2)
         wanted = self.wanted if moving else np.zeros(2)

@@ -19,11 +19,11 @@ from hardware.fakes.keys import keys
 from hardware.fakes.socketcand import Socketcand
 from hardware.limits import ROBOTS
 
-KEYS = {"port": 0, "dt": 0.01, "seconds": 0.0, "loss": 0.0, "seed": 0, "human": 0.0, "speed": 0.0}
-LOW, HIGH = np.array([-0.6, -4.0]), np.array([0.6, 2.0])
-"""Of the frames: steering [rad], acceleration [m/s^2]."""
 TIMEOUT = 0.1
 """Without a good command it brakes after so long [s]."""
+KEYS = {"port": 0, "dt": 0.01, "seconds": 0.0, "loss": 0.0, "seed": 0, "human": 0.0, "speed": 0.0, "timeout": TIMEOUT}
+LOW, HIGH = np.array([-0.6, -4.0]), np.array([0.6, 2.0])
+"""Of the frames: steering [rad], acceleration [m/s^2]."""
 GENTLE = 2.0
 """How it brakes then [m/s^2]."""
 GOOD = 10
@@ -94,7 +94,7 @@ class Car:
         now = time.monotonic()
         if 0 < self.given["human"] < now - self.boot:
             self.human.add("OVERRIDE_BRAKE")
-        if now - self.came > TIMEOUT:
+        if now - self.came > self.given["timeout"]:
             self.streak = 0
         self._watch(now)
         acceleration = self.wanted[1] if self.mode is Mode.driving else -GENTLE if self.mode is Mode.stopping else 0.0
@@ -120,7 +120,7 @@ class Car:
             self._enter(Mode.manual, "a human drives")
         elif self.faults:
             self._enter(Mode.stopping, "faults")
-        elif now - self.came > TIMEOUT:
+        elif now - self.came > self.given["timeout"]:
             self._enter(Mode.stopping, "commands stopped")
 
     def _take(self, number: int, data: bytes) -> None:

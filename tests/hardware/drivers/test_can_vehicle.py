@@ -317,7 +317,7 @@ def test_a_car_that_falls_silent_is_an_error(car, config, wait):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"interface": "socketcan", "channel": "nocan", "options": {}}, "cannot be opened"),
+        ({"interface": "socketcan", "channel": "nocan", "options": None}, "cannot be opened"),
         ({"interface": "telepathy"}, "cannot be opened"),
         ({"options": {"host": "127.0.0.1", "port": 1}}, "no socketcand listens on 127.0.0.1:1"),
         ({"options": {}}, "no socketcand listens"),
