@@ -108,15 +108,17 @@ def _checksum(number: int, data: bytes | bytearray) -> int:
 class Bus:
     """python-can's bus, that never waits; its many errors become DriverErrors in a line."""
 
-    def __init__(self, interface: str, channel: str, options: dict[str, Any], listen: list[int]) -> None:
-        """listen: identifiers that are to be heard.
+    def __init__(self, where: str, options: dict[str, Any], listen: list[int]) -> None:
+        """where: <interface>:<channel>, or socketcand:<host>:<port>; options: of that interface; listen: identifiers to hear.
 
         Raises:
             DriverError: no such interface, it is down, no right to it, or nothing listens there.
         """
-        self.can, self.where = require("can", "drivers"), f"{interface} {channel}"
+        self.can, self.where = require("can", "drivers"), where
+        interface, _, channel = where.partition(":")
         if interface == "socketcand":
-            _listening(self.where, options)
+            host, port = _listening(where, channel)
+            channel, options = "can0", {"host": host, "port": port, "tcp_tune": True, **options}
         filters = [{"can_id": number, "can_mask": 0x7FF, "extended": False} for number in listen]
         known = {"interface": interface, "channel": channel, "can_filters": filters, "ignore_config": True, **options}
         self.bus: Any = self._open(known, HANDSHAKES if interface == "socketcand" else 1)
@@ -156,13 +158,14 @@ class Bus:
             self.bus.shutdown()
 
 
-def _listening(where: str, options: dict[str, Any]) -> None:
-    """Look first: python-can itself knocks at a closed door for ten seconds, thousands of times a second."""
+def _listening(where: str, place: str) -> tuple[str, int]:
+    """Host and port; looks first, for python-can knocks at a closed door for ten seconds, thousands of times a second."""
+    host, _, port = place.rpartition(":")
     try:
-        socket.create_connection((str(options.get("host")), int(options.get("port", 0))), timeout=1.0).close()
+        socket.create_connection((host, int(port)), timeout=1.0).close()
     except (OSError, ValueError, OverflowError) as error:
-        place = f"{options.get('host')}:{options.get('port')}"
-        raise DriverError(f"can: '{where}' cannot be opened: no socketcand listens on {place} ({error})") from error
+        raise DriverError(f"can: '{where}' cannot be opened: no socketcand listens on {place or 'nothing'} ({error})") from error
+    return host, int(port)
 
 
 HINTS = {

@@ -57,12 +57,10 @@ class Mode(IntEnum):
 class CanVehicleConfig:
     robot: str
     """Whose limits hold: a folder of hardware/robots."""
-    interface: str
-    """Of python-can: socketcan on a car's computer, socketcand for a bus behind a network, or another of its list."""
-    channel: str
-    """Of that interface, such as can0."""
+    connection: str
+    """<interface of python-can>:<channel>, such as socketcan:can0, or socketcand:<host>:<port> for a bus behind a network."""
     options: dict[str, Any] | None
-    """What else the interface asks for, such as host and port of socketcand; null for nothing."""
+    """What else the interface asks for, such as a bitrate; null for nothing."""
     database: str
     """The car's DBC file, from hardware/robots."""
     dt: float
@@ -98,13 +96,13 @@ class CanVehicle(Driver):
             return
         self._forget()
         numbers = [self.codec.messages[name].frame_id for name in STATE]
-        self.bus = Bus(self.config.interface, self.config.channel, self.config.options or {}, numbers)
+        self.bus = Bus(self.config.connection, self.config.options or {}, numbers)
         end = time.monotonic() + self.config.patience
         while self.newest is None:
             if time.monotonic() > end:
                 self.close()
                 raise DriverError(
-                    f"can_vehicle: on '{self.config.interface} {self.config.channel}' "
+                    f"can_vehicle: on '{self.config.connection}' "
                     + ("frames come, but none is good; is driver.database this car's?" if self.frames else "nothing is heard")
                     + f" in {self.config.patience} s; look at ignition, cables and bitrate"
                 )
@@ -125,7 +123,14 @@ class CanVehicle(Driver):
         return self._send(Request.drive, command)
 
     def arm(self) -> None:
-        """Frames that ask for nothing, then for driving from where the steering is: the order that the car asks for."""
+        """Frames that ask for nothing, then for driving from where the steering is: the order that the car asks for. While it brakes
+        to a standstill by itself, that is waited for."""
+        end = time.monotonic() + self.config.patience
+        while self.status["MODE"] == Mode.stopping and time.monotonic() < end:
+            time.sleep(self.dt)
+            self._drain()
+        if self.driving and self.status["MODE"] == Mode.driving:
+            return
         if self.status["MODE"] != Mode.manual or self._named(FAULTS):
             raise DriverError(f"can_vehicle: the car cannot be armed: {self._why()}")
         for _ in range(STANDBY):
@@ -218,4 +223,4 @@ class CanVehicle(Driver):
             return f"it has faults: {', '.join(self._named(FAULTS))}; have its memory read in a workshop"
         if mode == Mode.stopping:
             return "it is braking to a standstill by itself; arm again when it stands"
-        return "a human drives now" if mode == Mode.manual else f"it is {Mode(mode).name} and does not say why"
+        return "a human drives now" if mode == Mode.manual else f"it is {Mode(mode).name}, and not by this program"

@@ -171,7 +171,7 @@ def main() -> None:
     """Drive in real time."""
     given = keys(KEYS)
     car = Car(given)
-    serve(car.tick, car.dt, f"127.0.0.1:{car.bus.port}", car.report, given["seconds"])
+    serve(car.tick, car.dt, f"socketcand:127.0.0.1:{car.bus.port}", car.report, given["seconds"])
 
 
 if __name__ == "__main__":

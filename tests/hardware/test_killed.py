@@ -74,12 +74,12 @@ def started(*command):
         process.communicate()
 
 
-def killed(folder, module, reach, *arguments):
-    """What the device says after the servo loop was killed on it; `reach` makes overrides of its place."""
+def killed(folder, module, key, *arguments):
+    """What the device says after the servo loop was killed on it; `key` is the driver's for where it is."""
     with started(f"hardware.fakes.{module}", f"timeout={TIMEOUT}") as device:
         ready, where = device.stdout.readline().split()
         assert ready == "ready"
-        told = [f"driver={module}", *reach(where), *arguments, f"output={folder / 'run'}", "watchdog=5.0"]
+        told = [f"driver={module}", f"driver.{key}={where}", *arguments, f"output={folder / 'run'}", "watchdog=5.0"]
         with started("robot.deploy", *told) as loop:
             events, end = folder / "run" / "events.jsonl", time.monotonic() + PATIENCE
             while not (events.exists() and "running" in events.read_text()):
@@ -103,7 +103,7 @@ def killed(folder, module, reach, *arguments):
 def test_a_base_notices_by_itself_and_stands(tmp_path):
     ahead = policy(tmp_path / "policy", "base_serial", "velocity", [0.6, 0.2])
     told = [f"policy={ahead}", f"limits={patient(tmp_path, 'differential_base')}"]
-    seen, events = killed(tmp_path, "base_serial", lambda where: [f"driver.device={where}"], *told)
+    seen, events = killed(tmp_path, "base_serial", "device", *told)
     assert seen["velocity"] == [0.0, 0.0]
     assert seen["pose"][0] > 0.1
     assert seen["damaged"] == 0
@@ -117,12 +117,8 @@ def test_a_car_notices_by_itself_and_stands(tmp_path):
     pytest.importorskip("cantools")
     ahead = policy(tmp_path / "policy", "can_vehicle", "speed", [0.1, 1.0])
 
-    def reach(where):
-        host, _, port = where.rpartition(":")
-        return ["driver.interface=socketcand", f"driver.options={{host: {host}, port: {port}, tcp_tune: true}}"]
-
     told = [f"policy={ahead}", f"limits={patient(tmp_path, 'car')}"]
-    seen, events = killed(tmp_path, "can_vehicle", reach, *told)
+    seen, events = killed(tmp_path, "can_vehicle", "connection", *told)
     assert (seen["speed"], seen["mode"]) == (0.0, "manual")
     assert seen["pose"][0] > 0.1
     assert seen["pose"][2] > 0.0  # to the left

@@ -51,8 +51,7 @@ def config(car):
 
 
 def reach(port, **changes):
-    options = {"host": "127.0.0.1", "port": port, "tcp_tune": True}
-    known = {"robot": "car", "interface": "socketcand", "channel": "can0", "options": options, "database": "car/car.dbc"}
+    known = {"robot": "car", "connection": f"socketcand:127.0.0.1:{port}", "options": None, "database": "car/car.dbc"}
     return CanVehicleConfig(**{**known, "dt": 0.02, "patience": 3.0, **changes})
 
 
@@ -247,8 +246,14 @@ def test_in_silence_it_brakes_to_a_standstill_and_can_be_armed_again(car, config
         driver.write(np.array([0.0, 0.0]))
         wait(lambda: car.mode is Mode.stopping)
         assert "braking to a standstill" in wait(fails(driver))
+        config.patience = 0.1
         with pytest.raises(DriverError, match="arm again when it stands"):
             driver.arm()
+        config.patience = 10.0
+        driver.arm()  # which waits until it stands
+        driver.arm()  # and does nothing where it drives already
+        assert car.mode is Mode.driving
+        driver.stop()
         wait(lambda: car.mode is Mode.manual, 10.0)
         assert car.body.speed == 0.0
         wait(lambda: driver.read() and driver.status["MODE"] == Mode.manual)
@@ -317,10 +322,10 @@ def test_a_car_that_falls_silent_is_an_error(car, config, wait):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"interface": "socketcan", "channel": "nocan", "options": None}, "cannot be opened"),
-        ({"interface": "telepathy"}, "cannot be opened"),
-        ({"options": {"host": "127.0.0.1", "port": 1}}, "no socketcand listens on 127.0.0.1:1"),
-        ({"options": {}}, "no socketcand listens"),
+        ({"connection": "socketcan:nocan"}, "cannot be opened"),
+        ({"connection": "telepathy:far"}, "cannot be opened"),
+        ({"connection": "socketcand:127.0.0.1:1"}, "no socketcand listens on 127.0.0.1:1"),
+        ({"connection": "socketcand"}, "no socketcand listens on nothing"),
     ],
 )
 def test_a_bus_that_cannot_be_is_an_error_in_a_line(car, change, words):
@@ -355,7 +360,7 @@ def test_the_simulated_car_says_where_it_is_and_what_it_saw():
     process = subprocess.Popen([sys.executable, "-m", "hardware.fakes.can_vehicle"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     ready, where = process.stdout.readline().split()
     assert ready == "ready"
-    with CanVehicle(reach(int(where.rpartition(":")[2]))) as driver:
+    with CanVehicle(reach(0, connection=where)) as driver:
         driver.arm()
         for _ in range(10):
             driver.write(np.array([0.0, 1.0]))
