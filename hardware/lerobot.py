@@ -30,10 +30,16 @@ STEP = 1e-6
 """Between the stamps of two actions that rest on the same measurement [s]."""
 
 
-def keys(field: Field) -> list[str]:
-    """What the elements of a field are called in LeRobot: "<element>.pos" or ".vel" by their units, or "<field>.<element>".
+def keys(field: Field, channels: tuple[str, ...]) -> list[str]:
+    """What the elements of a field are called in LeRobot.
 
-    Pictures, matrices and single numbers keep the field's name.
+    Args:
+        field: of observations, or the command itself.
+        channels: element names of the command.
+
+    Returns:
+        "<channel>.pos" or ".vel" by the unit where the elements are the command's channels, "<field>.<element>" of other vectors;
+        pictures, matrices and single numbers keep the field's name.
     """
     size = int(np.prod(field.shape))
     if len(field.shape) > 1 or (size == 1 and not field.names):
@@ -41,14 +47,8 @@ def keys(field: Field) -> list[str]:
     names = field.names or tuple(map(str, range(size)))
     units = field.unit.split(", ")
     units = units if len(units) == size else units * size
-    ends = [SUFFIXES.get(unit) for unit in units]
-    return [f"{name}.{end}" if end and field.names else f"{field.name}.{name}" for name, end in zip(names, ends, strict=True)]
-
-
-def _flat(field: Field, value: Array) -> dict[str, Any]:
-    if len(field.shape) > 1:
-        return {field.name: np.array(value)}
-    return dict(zip(keys(field), np.asarray(value, np.float64).ravel().tolist(), strict=True))
+    ends = [SUFFIXES.get(unit) if names == channels else None for unit in units]
+    return [f"{name}.{end}" if end else f"{field.name}.{name}" for name, end in zip(names, ends, strict=True)]
 
 
 class _Told:
@@ -113,23 +113,26 @@ class AsLeRobot:
         self.cameras = {field.name: field for field in driver.observation if field.dtype == "uint8" and len(field.shape) == 3}
         self.calibration: dict[str, Any] = {}
         Guard(limits, driver.interface)
-        named = [key for field in driver.observation for key in keys(field)]
+        named = [key for field in driver.observation for key in self._keys(field)]
         twice = sorted({key for key in named if named.count(key) > 1})
         if twice:
             raise ConfigError(f"lerobot: two observations of the driver would be called {twice}; give them other names")
         self.thread: threading.Thread | None = None
+
+    def _keys(self, field: Field) -> list[str]:
+        return keys(field, self.driver.command.names)
 
     @property
     def observation_features(self) -> dict[str, Any]:
         """float, or the shape of an array."""
         found: dict[str, Any] = {}
         for field in self.driver.observation:
-            found |= {field.name: field.shape} if len(field.shape) > 1 else dict.fromkeys(keys(field), float)
+            found |= {field.name: field.shape} if len(field.shape) > 1 else dict.fromkeys(self._keys(field), float)
         return found
 
     @property
     def action_features(self) -> dict[str, type]:
-        return dict.fromkeys(keys(self.driver.command), float)
+        return dict.fromkeys(self._keys(self.driver.command), float)
 
     @property
     def is_connected(self) -> bool:
@@ -195,7 +198,11 @@ class AsLeRobot:
         self.rests = reading.stamp
         found: dict[str, Any] = {}
         for field in self.driver.observation:
-            found |= _flat(field, reading.observation[field.name])
+            value = reading.observation[field.name]
+            if len(field.shape) > 1:
+                found[field.name] = np.array(value)
+            else:
+                found |= zip(self._keys(field), np.asarray(value, np.float64).ravel().tolist(), strict=True)
         return found
 
     def send_action(self, action: dict[str, Any]) -> dict[str, float]:

@@ -123,8 +123,8 @@ class CanVehicle(Driver):
         return self._send(Request.drive, command)
 
     def arm(self) -> None:
-        """Frames that ask for nothing, then for driving from where the steering is: the order that the car asks for. While it brakes
-        to a standstill by itself, that is waited for."""
+        """Frames that ask for nothing, then for driving from where the steering is: the order that the car asks for. While it
+        brakes to a standstill by itself, that is waited for."""
         end = time.monotonic() + self.config.patience
         while self.status["MODE"] == Mode.stopping and time.monotonic() < end:
             time.sleep(self.dt)

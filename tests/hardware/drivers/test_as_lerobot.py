@@ -55,7 +55,7 @@ def ours(base, limits):
 def test_it_has_what_lerobot_asks_for(ours):
     assert [name for name in CONTRACT if not hasattr(ours, name)] == []
     assert ours.action_features == {"v.vel": float, "w.vel": float}
-    known = {"x.pos", "y.pos", "yaw.pos", "v.vel", "w.vel", "battery"}
+    known = {"odometry.x", "odometry.y", "odometry.yaw", "v.vel", "w.vel", "battery", "rate.z"}
     assert known <= set(ours.observation_features)
     assert set(ours.observation_features.values()) == {float}
     assert ours.is_calibrated
@@ -184,11 +184,13 @@ class Painted(Driver):
 
 
 def test_every_field_has_a_key_of_its_own(limits):
-    found = [keys(field) for field in Painted.observation]
+    found = [keys(field, ("a", "b")) for field in Painted.observation]
     assert found[:3] == [["a.pos", "b.pos"], ["a.vel", "b.vel"], ["currents.a", "currents.b"]]
     assert found[3:] == [["force.0", "force.1", "force.2"], ["front"], ["rotation"]]
-    assert keys(Field("pose", (3,), "float32", "m, m, rad", names=("x", "y", "yaw"))) == ["x.pos", "y.pos", "yaw.pos"]
-    assert keys(Field("battery", (1,), "float32", "V")) == ["battery"]
+    twist = Field("twist", (2,), "float32", "m/s, rad/s", names=("v", "w"))
+    assert keys(twist, ("v", "w")) == ["v.vel", "w.vel"]
+    assert keys(twist, ("a", "b")) == ["twist.v", "twist.w"]
+    assert keys(Field("battery", (1,), "float32", "V"), ("a", "b")) == ["battery"]
     driver = Painted()
     with pytest.raises(InterfaceError, match="limits do not fit"):
         AsLeRobot(driver, limits, 1.0)

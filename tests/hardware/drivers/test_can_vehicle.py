@@ -240,7 +240,7 @@ def test_what_is_out_of_range_is_not_obeyed_and_counted(car, stranger, wait):
 
 
 def test_in_silence_it_brakes_to_a_standstill_and_can_be_armed_again(car, config, wait):
-    car.body.speed = 2.0
+    car.body.speed = 1.0
     with CanVehicle(config) as driver:
         driver.arm()
         driver.write(np.array([0.0, 0.0]))
