@@ -10,7 +10,6 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
-import pytest
 
 from hardware.limits import load
 from robot.core.paths import ROOT
@@ -97,50 +96,3 @@ def test_a_hand_whose_servo_loop_is_killed_stops_by_its_own_watchdog(tmp_path):
         seen = device.report()
     assert len([what for _, what in seen["events"] if what.startswith("watchdog")]) == 16
     assert seen["out_of_range"] == seen["not_finite"] == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_base_whose_servo_loop_ends_stands_still(tmp_path, number, forward):
-    with fake("base_serial") as device:
-        told = [f"driver.device={device.where}", f"limits={patient(tmp_path, 'differential_base')}"]
-        with deployed(tmp_path, f"policy={forward}", "driver=base_serial", *told) as process:
-            running(tmp_path)
-            time.sleep(1.0)
-            os.kill(process.pid, number)
-            time.sleep(2.0)
-        seen = device.report()
-    assert seen["velocity"] == [0.0, 0.0]
-    assert seen["pose"][0] > 0.05
-    assert seen["commands"] > 5
-    assert seen["out_of_range"] == seen["not_finite"] == 0
-
-
-@pytest.fixture(scope="module")
-def forward(tmp_path_factory):
-    """A policy that goes ahead, for the base."""
-    torch = pytest.importorskip("torch")
-    from omegaconf import OmegaConf
-
-    from policies import onnx
-    from policies.policy import Plan, Policy
-    from robot.core.config import build
-    from robot.core.interface import Interface
-
-    class Ahead(Policy):
-        def plan(self, observation, memory, noise=None):
-            return Plan((0.0 * observation["velocity"] + torch.tensor([0.5, 0.0]))[:, None], memory)
-
-        def export(self):
-            policy = self
-
-            class Graph(torch.nn.Module):
-                def forward(self, observation, memory, noise):
-                    return {"action": policy.plan(observation, memory).actions}
-
-            return Graph()
-
-    driver = build(OmegaConf.load(ROOT / "configs" / "driver" / "base_serial.yaml"), "driver")
-    folder = tmp_path_factory.mktemp("ahead")
-    seen = tuple(field for field in driver.interface.observation if field.name == "velocity")
-    onnx.export(Ahead(Interface(seen, driver.interface.action, driver.interface.dt)), folder)
-    return folder
