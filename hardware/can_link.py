@@ -19,8 +19,8 @@ LOST = 3
 """A counter may be so far ahead of the last one; frames between were lost."""
 HANDSHAKES = 5
 """With socketcand, which python-can takes to have failed when a frame comes right behind the daemon's answer."""
-MOST = 256
-"""Frames that are taken in at a time: a flooded bus must not hold the loop."""
+MOST = 1024
+"""Frames that are looked at in one go: a flooded bus must not hold the loop."""
 
 
 def _table() -> tuple[int, ...]:
@@ -119,8 +119,12 @@ class Bus:
         if interface == "socketcand":
             host, port = _listening(where, channel)
             channel, options = "can0", {"host": host, "port": port, "tcp_tune": True, **options}
-        filters = [{"can_id": number, "can_mask": 0x7FF, "extended": False} for number in listen]
-        known = {"interface": interface, "channel": channel, "can_filters": filters, "ignore_config": True, **options}
+        self.listen = frozenset(listen)
+        known = {"interface": interface, "channel": channel, "ignore_config": True, **options}
+        if (
+            interface == "socketcan"
+        ):  # the kernel filters; where python-can itself does, a stranger's frame looks like no more frames
+            known["can_filters"] = [{"can_id": number, "can_mask": 0x7FF, "extended": False} for number in listen]
         self.bus: Any = self._open(known, HANDSHAKES if interface == "socketcand" else 1)
 
     def _open(self, known: dict[str, Any], tries: int) -> Any:
@@ -132,11 +136,14 @@ class Bus:
             raise DriverError(f"can: '{self.where}' cannot be opened: {reason(error)}") from error
 
     def receive(self) -> list[tuple[int, bytes]]:
-        """Identifier and data of all frames that have come."""
+        """Identifier and data of all frames that have come and are listened to."""
         found = []
         try:
-            while len(found) < MOST and (message := self.bus.recv(0)) is not None:
-                if not (message.is_error_frame or message.is_remote_frame):
+            for _ in range(MOST):
+                message = self.bus.recv(0)
+                if message is None:
+                    break
+                if message.arbitration_id in self.listen and not (message.is_error_frame or message.is_remote_frame):
                     found.append((message.arbitration_id, bytes(message.data)))
         except (OSError, self.can.CanError, ValueError) as error:
             raise DriverError(f"can: '{self.where}' broke: {reason(error)}") from error

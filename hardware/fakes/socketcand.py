@@ -76,9 +76,9 @@ class Socketcand:
             self._say(client, "< ok >")
         elif request[:1] == ["send"] and client in self.raw:
             with contextlib.suppress(ValueError, IndexError):
-                data = bytes(int(byte, 16) for byte in request[3:])
-                if len(data) == int(request[2], 16) <= 8 and len(request[1]) == 3:
-                    return int(request[1], 16), data
+                number, data = int(request[1], 16), bytes(int(byte, 16) for byte in request[3:])
+                if 0 <= number <= 0x7FF and len(data) == int(request[2], 16) <= 8:
+                    return number, data
             self._say(client, "< error could not understand that frame >")
         return None
 

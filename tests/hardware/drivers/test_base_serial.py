@@ -115,6 +115,25 @@ def test_it_drives_a_circle_and_feels_it():
     np.testing.assert_allclose(np.mean(felt, 0), [0.0, speed * turn, GRAVITY, 0.0, 0.0, turn], atol=0.01)
 
 
+def test_what_is_not_finite_is_not_obeyed_and_rubbish_changes_nothing(base, config, wait):
+    rng = np.random.default_rng(0)
+    with BaseSerial(config) as driver:
+        driver.arm()
+        for _ in range(100):
+            driver.link.write(rng.integers(0, 256, 40, dtype=np.uint8).tobytes())
+            driver.link.write(
+                frame(int(rng.integers(0x80)) or 0x7F, rng.integers(0, 256, rng.integers(20), dtype=np.uint8).tobytes())
+            )
+        driver.link.write(frame(0x02, b"\x01"))
+        before = base.account.told["not_finite"]
+        for value in (math.nan, math.inf, -math.inf):
+            driver.link.write(frame(0x01, struct.pack("<ff", value, 0.0)))
+            time.sleep(0.02)
+        wait(lambda: base.account.told["not_finite"] >= before + 3)
+        assert np.isfinite(base.wanted).all()
+        assert (np.abs(base.velocity) <= [0.8, 1.5]).all()
+
+
 def test_its_clock_may_wrap(base, config, wait):
     with BaseSerial(config) as driver:
         base.boot -= 2**32 / 1e3 - (time.monotonic() - base.boot) - 0.2

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -237,6 +238,25 @@ def test_what_is_out_of_range_is_not_obeyed_and_counted(car, stranger, wait):
     stranger.send(can.Message(arbitration_id=0x101, data=data + bytes([remainder(b"\x01\x01" + data)]), is_extended_id=False))
     wait(lambda: car.account.told["out_of_range"] == 1)
     assert car.wanted == (0.6, 2.0)
+
+
+def test_rubbish_on_the_bus_changes_nothing(car, config, stranger, wait):
+    """Of any frame, whole ones of the car's own identifiers among them, and of bytes that are no socketcand."""
+    rng = np.random.default_rng(0)
+    with CanVehicle(config) as driver, socket.create_connection(("127.0.0.1", car.bus.port)) as rude:
+        for k in range(600):
+            number = int(rng.choice([0x101, 0x201, 0x202, 0x203, rng.integers(0x800)]))
+            data = rng.integers(0, 256, 8 if k % 3 else rng.integers(9), dtype=np.uint8).tobytes()
+            if k % 2 and len(data) == 8:
+                data = data[:7] + bytes([remainder(number.to_bytes(2, "little") + data[:7])])
+            stranger.send(can.Message(arbitration_id=number, data=data, is_extended_id=False))
+            if k % 20 == 0:
+                rude.sendall(rng.integers(0, 256, 300, dtype=np.uint8).tobytes() + b"< send 101 8 1 > < send > < open > >")
+                driver.read()
+                time.sleep(0.005)
+        assert car.mode is Mode.manual
+        driver.arm()
+        assert car.mode is Mode.driving
 
 
 def test_in_silence_it_brakes_to_a_standstill_and_can_be_armed_again(car, config, wait):
