@@ -141,6 +141,7 @@ def test_its_clock_may_wrap(base, config, wait):
         stamps = []
         while driver.clock < 2**32 + 50:
             stamps.append(wait(driver.read).stamp)
+            assert len(stamps) < 200, "the clock does not go on"
         assert (np.diff(stamps) > 0).all()
         assert stamps[-1] - stamps[0] < 10.0
 

@@ -329,6 +329,7 @@ def test_stamps_go_on_when_the_cars_clock_wraps(car, config, wait):
         stamps = []
         while driver.clock < 65600:
             stamps.append(wait(driver.read).stamp)
+            assert len(stamps) < 200, "the clock does not go on"
         assert (np.diff(stamps) > 0).all()
         assert stamps[-1] - stamps[0] < 10.0
 
