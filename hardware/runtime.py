@@ -97,6 +97,8 @@ class Runtime:
         Raises:
             DriverError: it says nothing, is outside its limits, or refuses.
         """
+        if self.watchdog is not None:
+            self.watchdog.pause()
         end = self.clock.now() + patience
         while not self._awake() and self.clock.now() < end:
             self.clock.sleep_until(self.clock.now() + self.guard.limits.dt)

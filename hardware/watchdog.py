@@ -6,7 +6,7 @@ import select
 import signal
 from collections.abc import Callable
 
-ALIVE, DONE = b".", b"q"
+ALIVE, PAUSE, DONE = b".", b"p", b"q"
 
 
 class Watchdog:
@@ -26,6 +26,12 @@ class Watchdog:
         """Say that all is well; call it once a period."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(self._pipe, ALIVE)
+
+    def pause(self) -> None:
+        """Say that silence is meant until the next `beat`: the robot is being armed, which takes as long as it takes. That this
+        process has gone is noticed all the same."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._pipe, PAUSE)
 
     @property
     def alive(self) -> bool:
@@ -55,7 +61,7 @@ def _watch(listen: int, will: Callable[[], None], patience: float) -> None:
             if DONE in said:
                 status = 0
                 break
-            begun = True
+            begun = not said.endswith(PAUSE)
             if not said:
                 will()
                 break

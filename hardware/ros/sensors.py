@@ -17,6 +17,8 @@ from robot.core.rotation import from_xyzw, to_matrix, to_yaw
 
 Array = NDArray[Any]
 Values = dict[str, Array]
+LARGEST = 1e30
+"""No robot measures more; float32 ends at 3e38."""
 KEPT = 1.0
 """How long past values are kept, for fields of other sensors to be matched with [s]."""
 
@@ -24,7 +26,10 @@ KEPT = 1.0
 def stamp_of(message: Message) -> float:
     """The header's stamp [s], 0 where there is none or it was not set."""
     stamp = message.get("header", {}).get("stamp", {})
-    return float(stamp.get("sec", 0)) + 1e-9 * float(stamp.get("nanosec", 0))
+    found = float(stamp.get("sec", 0)) + 1e-9 * float(stamp.get("nanosec", 0))
+    if not math.isfinite(found):
+        raise MessageError("the stamp is not finite")
+    return found
 
 
 def frame_of(message: Message) -> str:
@@ -32,9 +37,9 @@ def frame_of(message: Message) -> str:
 
 
 def finite(values: Any, what: str) -> Array:
-    """As float64; a MessageError where one is not finite."""
+    """As float64; a MessageError where one is not finite, or too large for what policies compute in."""
     array = np.asarray(values, np.float64)
-    if not np.isfinite(array).all():
+    if not (np.abs(array) < LARGEST).all():
         raise MessageError(f"{what} is not finite")
     return array
 
@@ -67,11 +72,10 @@ class Sensor(ABC):
     def take(self, message: Message, came: float) -> None:
         """Learn from a message that came at `came` [s]; one that cannot be understood is counted in `refused`."""
         try:
-            values = self.read(message)
-        except (MessageError, KeyError, TypeError, ValueError, OverflowError):
+            values, said = self.read(message), stamp_of(message)
+        except (MessageError, AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, MemoryError):
             self.refused += 1
             return
-        said = stamp_of(message)
         stamp = self.skew.ours(said, came) if said > 0 else came
         if stamp < self.stamp:  # reordered
             return

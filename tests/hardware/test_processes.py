@@ -149,6 +149,28 @@ def test_the_watchdog_leaves_a_run_alone_that_ends_in_order(tmp_path):
     assert not file.exists()
 
 
+def test_the_watchdog_waits_while_the_robot_is_armed_but_notices_a_death(tmp_path):
+    file = tmp_path / "will"
+    dog = Watchdog(lambda: file.write_text("done"), 0.05)
+    for _ in range(2):
+        dog.beat()
+        dog.pause()
+        time.sleep(0.3)
+        assert dog.alive
+    dog.beat()
+    end = time.monotonic() + 10
+    while not file.exists() and time.monotonic() < end:  # silence counts again
+        time.sleep(0.01)
+    assert file.exists()
+    other = Watchdog(lambda: (tmp_path / "other").write_text("done"), 0.05)
+    other.pause()
+    os.close(other._pipe)  # as the system does for a process that has been killed
+    end = time.monotonic() + 10
+    while not (tmp_path / "other").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert (tmp_path / "other").exists()
+
+
 def test_the_watchdog_knows_that_it_has_acted():
     dog = Watchdog(lambda: None, 0.02)
     assert dog.alive
