@@ -21,7 +21,7 @@ CHORDS = 2
 HALVINGS = 8
 """Of the interval in which a third-order step is sought that stays within the range."""
 EXACT = 1e-9
-"""Relative rounding that counts as being on a limit."""
+"""Rounding that counts as being on a limit, in the channel's own unit."""
 
 State = tuple[tuple[float, float, float, float, float], ...]
 """Of each channel: last command, its first and second difference [unit, /s, /s^2]; what was wanted, and its first difference."""
@@ -100,14 +100,14 @@ def step(wanted: Sequence[float] | None, state: State, bounds: Sequence[Bound], 
             same = same and bound.floor <= value <= bound.ceiling
             value = min(max(value, bound.floor), bound.ceiling)
             trend = (value - last) / dt
-            on = abs(q - last) <= EXACT * (1.0 + abs(q))
+            on = abs(q - last) <= EXACT
             if bound.order == 3:
                 a2 = _third(value, trend, (trend - pace) / dt, q, v, a, bound, dt, on)
             else:
                 a2 = (_second(value, trend, q, v, bound, dt, on) - v) / dt
         v2 = v + a2 * dt
         q2 = min(max(q + v2 * dt, bound.floor), bound.ceiling)  # of rounding
-        same = same and abs(q2 - value) <= EXACT * (1.0 + abs(value))
+        same = same and abs(q2 - value) <= EXACT
         command.append(q2)
         after.append((q2, v2, a2, value, trend))
     return command, tuple(after), same
@@ -116,7 +116,7 @@ def step(wanted: Sequence[float] | None, state: State, bounds: Sequence[Bound], 
 def _window(q: float, v: float, bound: Bound, dt: float) -> tuple[float, float]:
     """Smallest and largest next first difference where at most it and its change are limited."""
     if bound.order < 2:
-        return max(-bound.rate, (bound.low - q) / dt), min(bound.rate, (bound.high - q) / dt)
+        return -bound.rate, bound.rate  # the range is kept by the last line of `step`
     change = bound.rate2 * dt
     slowest = max(-bound.rate, v - change, -_speed(q - bound.low, bound.rate2, dt))
     fastest = min(bound.rate, v + change, _speed(bound.high - q, bound.rate2, dt))
@@ -190,8 +190,6 @@ def _cap(choice: float, least: float, q: float, v: float, high: float, rate: flo
     """The second difference nearest to `choice`, from `least` to it, after which braking ends below `high`; else `least`."""
     if not _beyond(choice, q, v, high, rate, bound, dt):
         return choice
-    if _beyond(least, q, v, high, rate, bound, dt):
-        return least
     allowed, not_allowed = least, choice
     for _ in range(HALVINGS):
         middle = (allowed + not_allowed) / 2
@@ -205,7 +203,7 @@ def _cap(choice: float, least: float, q: float, v: float, high: float, rate: flo
 def _beyond(a2: float, q: float, v: float, high: float, rate: float, bound: Bound, dt: float) -> bool:
     """Whether after a step with second difference a2 braking ends above `high`, or would be faster than `rate` on the way."""
     after = v + a2 * dt
-    if (after + a2 * a2 / (2 * bound.rate3) if a2 > 0 else after) > rate * (1 + EXACT) and after > v - EXACT:
+    if a2 > 0 and after + a2 * a2 / (2 * bound.rate3) > rate + EXACT:
         return True
     q, v = q + a2 * dt * dt / 6, v + a2 * dt / 2  # on the curve
     if q + bound.reach < high and abs(v) <= bound.rate:
@@ -228,5 +226,4 @@ def _travel(v: float, a: float, bound: Bound) -> float:
         return 0.0
     ramp = (peak + a) / jerk
     speed = v + (a * a - peak * peak) / (2 * jerk)
-    hold = (speed - peak * peak / (2 * jerk)) / peak
-    return ramp * (v + ramp * (a / 2 - ramp * jerk / 6)) + hold * (speed - hold * peak / 2) + peak**3 / (6 * jerk * jerk)
+    return ramp * (v + ramp * (a / 2 - ramp * jerk / 6)) + speed * speed / (2 * peak) + peak**3 / (24 * jerk * jerk)

@@ -96,7 +96,8 @@ def _statements(node: ast.stmt) -> Changes:
 
 
 def _results(node: ast.Return) -> Changes:
-    if node.value is not None and not isinstance(node.value, ast.Tuple):
+    zero = isinstance(node.value, ast.Constant) and node.value.value in (0, False)
+    if node.value is not None and not zero and not isinstance(node.value, ast.Tuple):
         yield "returns 0", lambda n: _with(n, value=ast.Constant(0.0))
 
 
@@ -181,11 +182,16 @@ def checks(golden: bool) -> list[Callable[[], Any]]:
         tests.test_the_same_flag_says_whether_it_is_what_was_wanted,
         tests.test_braking_takes_the_shortest_way,
         tests.test_a_range_that_its_rates_fill_is_refused,
+        tests.test_a_robot_that_stands_has_no_differences_and_bounds_do_not_change,
+        lambda: [tests.test_what_braking_does_counts_as_what_was_wanted(c) for c in (arm, second, first)],
+        tests.test_which_derivatives_are_limited,
         lambda: [tests.test_a_jump_is_reached_without_overshoot_in_about_the_shortest_time(c) for c in (arm, second)],
         tests.test_a_moving_target_is_caught_and_then_followed_exactly,
         lambda: [tests.test_what_is_within_all_limits_passes_as_it_is(c) for c in (arm, second, first)],
         lambda: [tests.attack(seed, 300) for seed in range(40)],
         tests.test_channels_do_not_know_of_each_other,
+        tests.test_differences_in_the_state_are_those_of_the_commands,
+        lambda: [tests.test_the_range_is_reached_and_kept_to_the_last_bit(order) for order in range(4)],
     ]
     if golden:
         known = json.loads((ROOT / "tests" / "golden" / "safety.json").read_text())

@@ -109,6 +109,7 @@ def record(groups=12, seeds=8, count=250):
             for value in adversary(rng, channel, dt, count):
                 command, state, same = safety.step(None if value is None else [value], state, bounds, dt)
                 total += rng.uniform(1, 2) * command[0] / max(abs(channel.low), channel.high)
+                total += rng.uniform(1, 2) * sum(state[0][k] * dt**k for k in (1, 2))
                 same_count += same
             total += bounds[0].reach * 1e-3 if bounds[0].order == 3 else 0.0
         found |= {f"group{group}/commands": round(total, 9), f"group{group}/same": same_count}
@@ -213,6 +214,77 @@ def test_channels_do_not_know_of_each_other():
     for k, channel in enumerate(channels):
         alone, _, _ = drive(channel, dt, wanted[k])
         assert [row[k] for row in together] == alone
+
+
+def test_a_robot_that_stands_has_no_differences_and_bounds_do_not_change():
+    assert safety.rest([0.25, -1]) == ((0.25, 0.0, 0.0, 0.25, 0.0), (-1.0, 0.0, 0.0, -1.0, 0.0))
+    bound = safety.bounds(limits(0.01, ARM))[0]
+    with pytest.raises(AttributeError):
+        bound.rate = 99.0
+    with pytest.raises(ValueError, match="zip"):
+        safety.step([0.0, 0.0], safety.rest([0.0, 0.0]), [bound], 0.01)
+
+
+@pytest.mark.parametrize(
+    "channel", [ARM, Channel("c", "rad", -2.8, 2.8, 2.6, 15.0, math.inf), Channel("c", "m/s", -1, 1, 3.0, math.inf, math.inf)]
+)
+def test_what_braking_does_counts_as_what_was_wanted(channel):
+    """Whoever is wanted again afterwards is met from where the channel is, at the speed it has."""
+    dt = 0.01
+    bounds = safety.bounds(limits(dt, channel))
+    state = ((0.1, 0.6, 0.3, 0.7, 0.2),)
+    for _ in range(5):
+        command, state, same = safety.step(None, state, bounds, dt)
+        assert not same
+        assert state[0][0] == command[0]
+        assert state[0][3] == pytest.approx(command[0], abs=1e-12)
+        assert state[0][4] == pytest.approx(state[0][1], abs=1e-12)
+
+
+def test_differences_in_the_state_are_those_of_the_commands():
+    for seed in range(60):
+        rng = random.Random(seed)
+        channel, dt = some_channel(rng), rng.choice([0.001, 0.005, 0.02])
+        try:
+            bounds = safety.bounds(limits(dt, channel))
+        except ConfigError:
+            continue
+        state = safety.rest([0.0])
+        for value in adversary(rng, channel, dt, 200):
+            before = state[0]
+            command, state, _ = safety.step(None if value is None else [value], state, bounds, dt)
+            if bounds[0].order >= 2:
+                assert (command[0] - before[0]) / dt == pytest.approx(state[0][1], abs=1e-6 * (1 + channel.rate))
+                assert (state[0][1] - before[1]) / dt == pytest.approx(state[0][2], abs=1e-6 * (1 + bounds[0].rate2))
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_the_range_is_reached_and_kept_to_the_last_bit(order):
+    rng = random.Random(order)
+    for _ in range(60):
+        low, high, dt = -rng.uniform(0.1, 1), rng.uniform(0.1, 1), rng.choice([0.003, 0.01, 0.07])
+        rates = [rng.uniform(1, 9), rng.uniform(20, 90), rng.uniform(2000, 9000)]
+        channel = Channel("c", "rad", low, high, *[rate if k < order else math.inf for k, rate in enumerate(rates)])
+        try:
+            bounds = safety.bounds(limits(dt, channel))
+        except ConfigError:
+            continue
+        for side, end in ((1e300, high), (-1e300, low)):
+            state = safety.rest([rng.uniform(bounds[0].low, bounds[0].high)])
+            for _ in range(round(3 / dt)):
+                command, state, _ = safety.step([side], state, bounds, dt)
+                assert low <= command[0] <= high
+            assert command[0] == pytest.approx(
+                end, abs=0.0 if order < 2 else 1e-3 + (bounds[0].order == 3) * (bounds[0].low - low) * 2
+            )
+
+
+def test_which_derivatives_are_limited():
+    half = Channel("c", "rad", -50.0, 50.0, 1.0, 1.0, 1.0)
+    assert safety.bounds(limits(0.5, half))[0].order == 3  # a jerk that just fits into two periods
+    assert safety.bounds(limits(0.501, half))[0].order == 2
+    with pytest.raises(ConfigError, match="too narrow"):
+        safety.bounds(limits(0.01, Channel("c", "rad", 0.5, 0.5, 1.0, math.inf, math.inf)))
 
 
 def test_a_range_that_its_rates_fill_is_refused():
