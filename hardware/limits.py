@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from hardware.collision import Bodies, Collision
 from robot.core.config import typed
 from robot.core.errors import ConfigError, InterfaceError
 from robot.core.interface import Field, Interface
@@ -113,6 +114,8 @@ class Limits:
     """Where it may be; null has to be said."""
     tilt: Tilt | None
     """How far it may lean; null has to be said."""
+    collision: Collision | None
+    """Its body as spheres, where it could touch itself; null has to be said."""
 
 
 def load(file: str | Path) -> Limits:
@@ -173,6 +176,12 @@ def _check_space(limits: Limits, where: str) -> None:
         raise ConfigError(f"{where}: fence needs low < high in every coordinate")
     if limits.tilt and not 0 < limits.tilt.limit <= math.pi:
         raise ConfigError(f"{where}: tilt limit {limits.tilt.limit} must be in (0, pi] rad")
+    if limits.collision:
+        Bodies(limits.collision, [channel.name for channel in limits.channels], f"{where}: collision")
+        moved = [joint.channel for joint in limits.collision.joints]
+        wrong = [channel.name for channel in limits.channels if channel.name in moved and channel.unit != "rad"]
+        if wrong:
+            raise ConfigError(f"{where}: collision: the joints {wrong} must be commanded by angles in rad")
 
 
 def fit(limits: Limits, interface: Interface) -> None:

@@ -60,7 +60,7 @@ def limits(dt: float) -> Limits:
     channels = [
         Channel(name, "1", -1.0, 1.0, 100.0, 1e5, 1e9) for name in ("front_right", "back_right", "back_left", "front_left")
     ]
-    return Limits(Family.flyer, Safe.hold, dt, 5.0, 1.0, float("inf"), [], channels, [], None, None)
+    return Limits(Family.flyer, Safe.hold, dt, 5.0, 1.0, float("inf"), [], channels, [], None, None, None)
 
 
 def loop(rate: float, seconds: float, spin: float) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def arm() -> tuple[Limits, Interface]:
     channels = [Channel(n, "rad", ARM.low, ARM.high, ARM.rate, ARM.rate2, ARM.rate3) for n in names]
     seen = (Field("joints", (JOINTS,), "float32", "rad", names=names),)
     interface = Interface(seen, Field("targets", (JOINTS,), "float32", "rad", names=names), DT)
-    return Limits(Family.joints, Safe.hold, DT, 0.02, 0.02, math.inf, [], channels, [], None, None), interface
+    return Limits(Family.joints, Safe.hold, DT, 0.02, 0.02, math.inf, [], channels, [], None, None, None), interface
 
 
 def nonsense(rng: random.Random, numbers: np.random.Generator) -> Any:

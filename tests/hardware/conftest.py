@@ -30,7 +30,7 @@ def limits(**changes):
     known = {
         "family": Family.joints, "safe": Safe.hold, "dt": DT, "command_age": 0.05, "observation_age": 0.02, "frozen": 0.1,
         "trembling": ["joints"], "channels": channels, "measured": [Range("joints", -1.2, 1.2)],
-        "fence": Fence("position", [-1.0] * 3, [1.0] * 3), "tilt": Tilt("attitude", 0.5),
+        "fence": Fence("position", [-1.0] * 3, [1.0] * 3), "tilt": Tilt("attitude", 0.5), "collision": None,
     }  # fmt: skip
     if changes.get("frozen") == float("inf"):
         known["trembling"] = []

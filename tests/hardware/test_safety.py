@@ -15,7 +15,7 @@ ARM = Channel("joint", "rad", -2.8, 2.8, 2.6, 15.0, 500.0)
 
 
 def limits(dt, *channels):
-    return Limits(Family.joints, Safe.hold, dt, 0.1, 0.1, math.inf, [], list(channels), [], None, None)
+    return Limits(Family.joints, Safe.hold, dt, 0.1, 0.1, math.inf, [], list(channels), [], None, None, None)
 
 
 def drive(channel, dt, wanted, start=0.0):
