@@ -77,6 +77,8 @@ class Operator:
     def _again(self) -> None:
         with contextlib.suppress(DriverError):  # the view says why
             self.runtime.guard.release()
+            if self.runtime.estop is not None:
+                self.runtime.estop.release()
             self.runtime.arm()
 
     def _look(self, elapsed: float) -> None:

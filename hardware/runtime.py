@@ -9,6 +9,7 @@ import numpy as np
 
 from hardware.controller import Controller
 from hardware.drivers.base import Driver, Reading
+from hardware.estop import Estop
 from hardware.fit import fit
 from hardware.guard import Action, Guard, Mode
 from hardware.limits import Safe
@@ -75,6 +76,7 @@ class Runtime:
         recorder: Recorder | None = None,
         watchdog: Watchdog | None = None,
         dry: bool = False,
+        estop: Estop | None = None,
     ) -> None:
         """dry: everything happens but that the driver is never asked to arm or to write.
 
@@ -83,7 +85,7 @@ class Runtime:
         """
         fit(thinker.spec.interface, driver.interface, controller.accepts)
         self.driver, self.guard, self.thinker, self.controller, self.clock = driver, guard, thinker, controller, clock
-        self.recorder, self.watchdog, self.dry = recorder, watchdog, dry
+        self.recorder, self.watchdog, self.dry, self.estop = recorder, watchdog, dry, estop
         self.reading: Reading | None = None
         self.episode = 0
         self.beat = Beat()
@@ -102,6 +104,8 @@ class Runtime:
         end = self.clock.now() + patience
         while not self._awake() and self.clock.now() < end:
             self.clock.sleep_until(self.clock.now() + self.guard.limits.dt)
+        if self.estop is not None and (reason := self.estop.poll(self.clock.now())):
+            raise DriverError(f"cannot arm: {reason}; look around, then release it")
         self.guard.arm(self.reading, self.clock.now())
         try:
             if not self.dry:
@@ -146,6 +150,8 @@ class Runtime:
         self.beat.add("late", self.clock.sleep_until(self.due))
 
     def _period(self, now: float) -> None:
+        if self.estop is not None and (reason := self.estop.poll(now)) and self.guard.mode is not Mode.stopped:
+            self.guard.stop(reason)
         stood, self.last = now - self.last, now
         if stood > self.guard.limits.command_age:
             self.guard.fault(f"the servo loop stood still for {stood:.3f} s")
