@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.core.errors import CheckpointError
+from robot.core.errors import CheckpointError, InterfaceError
 from robot.core.interface import Interface
 
 Array = NDArray[Any]
@@ -66,7 +66,7 @@ class Session:
             memory = {name: tuple(shape) for name, shape in json.loads(known["memory"]).items()}
             shape = self.session.get_outputs()[self.outputs.index("action")].shape
             return Spec(interface, memory, tuple(json.loads(known["noise"])), int(shape[1]))
-        except (KeyError, ValueError, IndexError, TypeError) as error:
+        except (InterfaceError, KeyError, ValueError, IndexError, TypeError) as error:
             raise CheckpointError(
                 f"'{path}' says nothing of the robot it is for ({error!r}); export it again with: python -m robot.export"
             ) from error
