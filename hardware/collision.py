@@ -41,7 +41,7 @@ class Sphere:
 
     name: str
     """For words, and for `excluded`."""
-    on: str
+    joint: str
     """The channel of the joint that moves it, or `base`."""
     centre: list[float]
     """In the frame of that joint [m]."""
@@ -80,7 +80,7 @@ class Bodies:
         self.offsets = [np.array(joint.offset, float) for joint in config.joints]
         self.turns = [_matrix(np.array(joint.turn, float)) for joint in config.joints]
         self.crosses = [_cross(np.array(joint.axis, float)) for joint in config.joints]
-        self.on = [index[sphere.on] for sphere in config.spheres]
+        self.on = [index[sphere.joint] for sphere in config.spheres]
         self.centres = np.array([sphere.centre for sphere in config.spheres], float)
         radius = np.array([sphere.radius for sphere in config.spheres])
         excluded = {frozenset(pair) for pair in config.excluded}
@@ -144,9 +144,9 @@ def _check(config: Collision, channels: Sequence[str], where: str) -> None:
 def _check_spheres(config: Collision, known: Sequence[str], where: str) -> None:
     names = [sphere.name for sphere in config.spheres]
     for sphere in config.spheres:
-        if names.count(sphere.name) > 1 or sphere.on not in known:
+        if names.count(sphere.name) > 1 or sphere.joint not in known:
             raise ConfigError(
-                f"{where}: sphere '{sphere.name}' on '{sphere.on}' must be named once, on one of {', '.join(known)}"
+                f"{where}: sphere '{sphere.name}' on '{sphere.joint}' must be named once, on one of {', '.join(known)}"
             )
         _numbers(sphere.centre, 3, f"{where}: sphere '{sphere.name}': centre")
         if not 0 < sphere.radius < np.inf:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardware import safety
+from hardware.collision import Bodies
 from hardware.drivers.base import Reading
 from hardware.limits import Fence, Limits, Safe, Tilt, fit
 from robot.core.errors import DriverError
@@ -26,6 +27,8 @@ from robot.core.interface import Interface
 
 FUTURE = 0.005
 """Stamps so far ahead of now are a clock that jumped [s]."""
+RESTING = 1e-9
+"""Differences of commands below which a channel stands still [unit/s, unit/s^2]."""
 
 
 class Mode(Enum):
@@ -57,6 +60,7 @@ class Guard:
         fit(limits, interface)
         self.limits, self.interface = limits, interface
         self.bounds = safety.bounds(limits)
+        self.bodies = Bodies(limits.collision, [channel.name for channel in limits.channels]) if limits.collision else None
         self.mode, self.reasons = Mode.idle, ()
         self.state: safety.State = ()
         self.limited = 0
@@ -85,6 +89,8 @@ class Guard:
                 for channel, bound, value in zip(self.limits.channels, self.bounds, reading.measured.tolist(), strict=True)
                 if not bound.low <= value <= bound.high
             ]
+            near = self.bodies.touching(reading.measured[None]) if self.bodies else None
+            wrong += [f"{near}: move them apart"] if near else []
         if wrong or reading is None:
             raise DriverError(f"cannot arm: {'; '.join(wrong)}")
         self.state = safety.rest(reading.measured.tolist())
@@ -121,14 +127,35 @@ class Guard:
         values = None if self.mode is Mode.hold or action is None else self._accepted(action, now)
         if values is not None:
             self.mode = Mode.running
-        if self.mode is Mode.hold and self.limits.safe is Safe.silent:
-            return None
         wanted = values
         if wanted is None and self.limits.safe is Safe.zero:
             wanted = [0.0] * len(self.bounds)
-        command, self.state, same = safety.step(wanted, self.state, self.bounds, self.limits.dt)
+        command, same = self._step(wanted)
+        if self.mode is Mode.hold and self.limits.safe is Safe.silent:
+            return None
         self.limited += values is not None and not same
         return command
+
+    def _step(self, wanted: Sequence[float] | None) -> tuple[list[float], bool]:
+        """The next command and whether it is what is wanted; the state moves on.
+
+        The way of braking is looked along before a command leaves, and braking keeps to it: what was seen to be free stays so.
+        """
+        command, state, same = safety.step(wanted, self.state, self.bounds, self.limits.dt)
+        near = self.bodies.touching(self._ahead(command, state)) if self.bodies else None
+        if near:
+            self.fault(f"it would bring {near}")
+            command, state, same = safety.step(None, self.state, self.bounds, self.limits.dt)
+        self.state = state
+        return command, same
+
+    def _ahead(self, command: list[float], state: safety.State) -> NDArray[Any]:
+        """The posture after a command and those of braking from there on, (K, A)."""
+        path = [command]
+        while any(abs(v) > RESTING or abs(a) > RESTING for _, v, a, _, _ in state):
+            command, state, _ = safety.step(None, state, self.bounds, self.limits.dt)
+            path.append(command)
+        return np.array(path)
 
     def _accepted(self, action: Action, now: float) -> Sequence[float] | None:
         """The action's values, or None after a fault."""

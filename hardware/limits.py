@@ -179,9 +179,9 @@ def _check_space(limits: Limits, where: str) -> None:
     if limits.collision:
         Bodies(limits.collision, [channel.name for channel in limits.channels], f"{where}: collision")
         moved = [joint.channel for joint in limits.collision.joints]
-        wrong = [channel.name for channel in limits.channels if channel.name in moved and channel.unit != "rad"]
+        wrong = [c.name for c in limits.channels if c.name in moved and (c.unit != "rad" or math.isinf(c.rate))]
         if wrong:
-            raise ConfigError(f"{where}: collision: the joints {wrong} must be commanded by angles in rad")
+            raise ConfigError(f"{where}: collision: the joints {wrong} must be commanded by angles in rad, with a finite rate")
 
 
 def fit(limits: Limits, interface: Interface) -> None:
