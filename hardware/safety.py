@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from hardware.limits import Limits
 from robot.core.errors import ConfigError
 
-CHORDS = 2
-"""By which a third-order step is sought that ends where it should."""
 HALVINGS = 8
 """Of the interval in which a third-order step is sought that stays within the range."""
 EXACT = 1e-9
@@ -100,11 +98,10 @@ def step(wanted: Sequence[float] | None, state: State, bounds: Sequence[Bound], 
             same = same and bound.floor <= value <= bound.ceiling
             value = min(max(value, bound.floor), bound.ceiling)
             trend = (value - last) / dt
-            on = abs(q - last) <= EXACT
             if bound.order == 3:
-                a2 = _third(value, trend, (trend - pace) / dt, q, v, a, bound, dt, on)
+                a2 = _third(value, trend, (trend - pace) / dt, q, v, a, bound, dt, abs(q - last) <= EXACT)
             else:
-                a2 = (_second(value, trend, q, v, bound, dt, on) - v) / dt
+                a2 = (_second(value, trend, q, v, bound, dt) - v) / dt
         v2 = v + a2 * dt
         q2 = min(max(q + v2 * dt, bound.floor), bound.ceiling)  # of rounding
         same = same and abs(q2 - value) <= EXACT
@@ -125,7 +122,7 @@ def _window(q: float, v: float, bound: Bound, dt: float) -> tuple[float, float]:
 
 def _speed(room: float, rate2: float, dt: float) -> float:
     """The largest first difference after which braking by rate2 ends within `room`."""
-    return rate2 * (math.sqrt(dt * dt + 2 * room / rate2) - dt) if room > 0 else 0.0
+    return rate2 * (math.sqrt(dt * dt + 2 * max(room, 0.0) / rate2) - dt)
 
 
 def _stopped(q: float, v: float, bound: Bound, dt: float) -> float:
@@ -133,13 +130,13 @@ def _stopped(q: float, v: float, bound: Bound, dt: float) -> float:
     return min(max(0.0, slowest), fastest)
 
 
-def _second(value: float, trend: float, q: float, v: float, bound: Bound, dt: float, on: bool) -> float:
-    """The next first difference towards a value that moves by `trend`; `on` it if the last command was exact."""
+def _second(value: float, trend: float, q: float, v: float, bound: Bound, dt: float) -> float:
+    """The next first difference towards a value that moves by `trend`."""
     slowest, fastest = _window(q, v, bound, dt)
     exact, gap = (value - q) / dt, value - q
-    if bound.order < 2 or on or abs(trend - exact) <= bound.rate2 * dt:
+    if abs(trend - exact) <= bound.rate2 * dt:
         return min(max(exact, slowest), fastest)
-    approach = trend + (_speed(gap, bound.rate2, dt) if gap > 0 else -_speed(-gap, bound.rate2, dt))
+    approach = trend + math.copysign(_speed(abs(gap), bound.rate2, dt), gap)
     return min(max(approach, slowest), fastest)
 
 
@@ -150,11 +147,14 @@ def _halted(v: float, a: float, bound: Bound, dt: float) -> float:
     if least <= -v / dt <= most and abs(v) / dt <= jump:
         return -v / dt
     ideal = bound.rate3 * (math.sqrt(dt * dt / 4 + 2 * abs(v) / bound.rate3) - dt / 2)
-    return min(max(-ideal if v > 0 else ideal, least), most)
+    return min(max(math.copysign(ideal, -v), least), most)
 
 
 def _third(value: float, trend: float, swing: float, q: float, v: float, a: float, bound: Bound, dt: float, on: bool) -> float:
-    """The next second difference towards a value that moves by `trend`, itself changing by `swing`, where three are limited."""
+    """The next second difference towards a value that moves by `trend`, itself changing by `swing`, where three are limited.
+
+    on: the last command was what was wanted.
+    """
     jump = bound.rate3 * dt
     least, most = max(a - jump, -bound.rate2), min(a + jump, bound.rate2)
     exact = ((value - q) / dt - v) / dt
@@ -168,22 +168,20 @@ def _third(value: float, trend: float, swing: float, q: float, v: float, a: floa
 
 
 def _landing(least: float, most: float, q: float, v: float, bound: Bound, dt: float) -> float:
-    """The second difference, from `least` to `most`, after which braking ends at zero, or nearest to it."""
+    """The second difference, from `least` to `most`, after which braking ends at zero, or nearest to it: by two chords."""
     above = q + most * dt * dt / 6 + _travel(v + most * dt / 2, most, bound)
     if above <= 0:
         return most
     below = q + least * dt * dt / 6 + _travel(v + least * dt / 2, least, bound)
     if below >= 0:
         return least
-    middle = least
-    for _ in range(CHORDS):
-        middle = least - below * (most - least) / (above - below)
-        end = q + middle * dt * dt / 6 + _travel(v + middle * dt / 2, middle, bound)
-        if end > 0:
-            most, above = middle, end
-        else:
-            least, below = middle, end
-    return middle
+    middle = least - below * (most - least) / (above - below)
+    end = q + middle * dt * dt / 6 + _travel(v + middle * dt / 2, middle, bound)
+    if end > 0:
+        most, above = middle, end
+    else:
+        least, below = middle, end
+    return least - below * (most - least) / (above - below)
 
 
 def _cap(choice: float, least: float, q: float, v: float, high: float, rate: float, bound: Bound, dt: float) -> float:
@@ -206,10 +204,10 @@ def _beyond(a2: float, q: float, v: float, high: float, rate: float, bound: Boun
     if a2 > 0 and after + a2 * a2 / (2 * bound.rate3) > rate + EXACT:
         return True
     q, v = q + a2 * dt * dt / 6, v + a2 * dt / 2  # on the curve
-    if q + bound.reach < high and abs(v) <= bound.rate:
+    if q + bound.reach < high:
         return False
     if v + a2 * abs(a2) / (2 * bound.rate3) >= 0:
-        return q + max(0.0, _travel(v, a2, bound)) > high
+        return q + _travel(v, a2, bound) > high
     if v <= 0:
         return q > high
     turn = (-a2 - math.sqrt(a2 * a2 - 2 * bound.rate3 * v)) / bound.rate3  # the velocity passes zero before the acceleration does
@@ -222,8 +220,9 @@ def _travel(v: float, a: float, bound: Bound) -> float:
     if v + a * abs(a) / (2 * jerk) < 0:
         return -_travel(-v, -a, bound)
     peak = min(math.sqrt(max(jerk * v + a * a / 2, 0.0)), bound.rate2)
-    if peak <= 0:
-        return 0.0
     ramp = (peak + a) / jerk
+    way = ramp * (v + ramp * (a / 2 - ramp * jerk / 6))
+    if peak <= 0:
+        return way
     speed = v + (a * a - peak * peak) / (2 * jerk)
-    return ramp * (v + ramp * (a / 2 - ramp * jerk / 6)) + speed * speed / (2 * peak) + peak**3 / (24 * jerk * jerk)
+    return way + speed * speed / (2 * peak) + peak**3 / (24 * jerk * jerk)

@@ -32,7 +32,19 @@ KEYS = {"share": 1.0, "golden": 1, "workers": os.cpu_count() or 1, "seed": 0}
 FILE = ROOT / "hardware" / "safety.py"
 PATIENCE = 60
 """A mutant that has not ended after so long hangs, which counts as noticed [s]."""
-EQUIVALENT: dict[tuple[str, str], str] = {}
+CLOSE = "v + a2 * abs(a2) / (2 * bound.rate3) >= 0"
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("if q + bound.reach < high:", "condition is False"): "only saves the time of what follows",
+    ("if q + bound.reach < high:", "Lt to LtE (0) in q + bound.reach < high"): "braking is shorter than its reach",
+    (f"if {CLOSE}:", f"GtE to Gt (0) in {CLOSE}"): "where velocity and acceleration end together both ways are a^3 / 6j^2",
+    ("if v <= 0:", "LtE to Lt (0) in v <= 0"): "the way to where the velocity is zero is none",
+    ("if below >= 0:", "GtE to Gt (0) in below >= 0"): "a chord from zero ends where it begins",
+    ("if end > 0:", "Gt to GtE (0) in end > 0"): "a chord from zero ends where it begins",
+    (
+        "if least <= -v / dt <= most and abs(v) / dt <= jump:",
+        "LtE to Lt (0) in abs(v) / dt <= jump",
+    ): "the ideal is then 3/2 - 1/2 of the jump as well",
+}
 """(line as it stands, change): why nothing that the function promises is different."""
 
 SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
@@ -79,7 +91,8 @@ def _comparisons(node: ast.Compare) -> Changes:
     for place, op in enumerate(node.ops):
         for other in SWAPS.get(type(op), ()):
             ops = [other() if k == place else o for k, o in enumerate(node.ops)]
-            yield f"{type(op).__name__} to {other.__name__} ({place})", lambda n, ops=ops: _with(n, ops=ops)
+            change = f"{type(op).__name__} to {other.__name__} ({place}) in {ast.unparse(node)}"
+            yield change, lambda n, ops=ops: _with(n, ops=ops)
 
 
 def _signs(node: ast.UnaryOp) -> Changes:
@@ -179,6 +192,12 @@ def checks(golden: bool) -> list[Callable[[], Any]]:
     arm, second = tests.ARM, tests.Channel("joint", "rad", -2.8, 2.8, 2.6, 15.0, float("inf"))
     first = tests.Channel("v", "m/s", -1, 1, 3.0, float("inf"), float("inf"))
     found: list[Callable[[], Any]] = [
+        tests.test_braking_ends_where_it_just_can,
+        tests.test_what_is_just_within_the_limits_passes_as_it_is,
+        tests.test_rounding_counts_as_the_same,
+        tests.test_braking_may_end_on_the_limit,
+        tests.test_the_rate_may_be_reached_and_kept,
+        tests.test_there_is_no_way_to_go_where_there_is_no_room,
         tests.test_the_same_flag_says_whether_it_is_what_was_wanted,
         tests.test_braking_takes_the_shortest_way,
         tests.test_a_range_that_its_rates_fill_is_refused,
@@ -192,6 +211,7 @@ def checks(golden: bool) -> list[Callable[[], Any]]:
         tests.test_channels_do_not_know_of_each_other,
         tests.test_differences_in_the_state_are_those_of_the_commands,
         lambda: [tests.test_the_range_is_reached_and_kept_to_the_last_bit(order) for order in range(4)],
+        tests.test_what_comes_to_rest_with_its_acceleration_goes_as_far_as_a_cubic,
     ]
     if golden:
         known = json.loads((ROOT / "tests" / "golden" / "safety.json").read_text())

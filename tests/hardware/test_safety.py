@@ -290,3 +290,63 @@ def test_which_derivatives_are_limited():
 def test_a_range_that_its_rates_fill_is_refused():
     with pytest.raises(ConfigError, match="too narrow"):
         safety.bounds(limits(0.02, Channel("c", "rad", 0.0, 1e-4, 1.0, 10.0, 200.0)))
+
+
+ROUND = safety.bounds(limits(0.25, Channel("c", "rad", -1e4, 1e4, 1000.0, 64.0, 16.0)))[0]
+"""Its jerk lasts 4 rad/s^2 a period; floats hold such numbers exactly, so that what happens on a limit can be said to the bit."""
+
+
+def test_braking_ends_where_it_just_can():
+    """At half a radian a second, -2 rad/s^2 is what stops within the period, and just what jerk permits."""
+    assert safety._halted(-0.5, 6.0, ROUND, 0.25) == 2.0
+    assert safety._halted(0.5, -6.0, ROUND, 0.25) == -2.0
+
+
+def test_what_is_just_within_the_limits_passes_as_it_is():
+    assert safety._third(0.0, 8.0, 0.0, 0.0, 0.0, 4.0, ROUND, 0.25, True) == 0.0
+    assert safety._third(0.0, -8.0, 0.0, 0.0, 0.0, -4.0, ROUND, 0.25, True) == 0.0
+    assert safety._third(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, ROUND, 0.25, False) == 0.0  # caught, just
+    second = safety.bounds(limits(0.25, Channel("c", "rad", -1e4, 1e4, 1000.0, 4.0, math.inf)))[0]
+    assert safety._second(0.5, 1.0, 0.0, 2.0, second, 0.25) == 2.0
+
+
+def test_rounding_counts_as_the_same():
+    slow = safety.bounds(limits(0.25, Channel("c", "rad", -1.0, 1.0, 1e-300, math.inf, math.inf)))
+    assert safety.step([safety.EXACT], safety.rest([0.0]), slow, 0.25)[2]
+    assert not safety.step([1.01 * safety.EXACT], safety.rest([0.0]), slow, 0.25)[2]
+    followed = (safety.EXACT, 0.0, 0.0, 0.0, 100.0)  # as far from what was wanted as rounding permits
+    command, _, same = safety.step([safety.EXACT], (followed,), [ROUND], 0.25)
+    assert same
+    assert command == [safety.EXACT]
+
+
+def test_braking_may_end_on_the_limit():
+    assert not safety._beyond(0.0, 1.0, 0.0, 1.0, 1000.0, ROUND, 0.25)
+    assert safety._beyond(0.0, 1.0 + 1e-12, 0.0, 1.0, 1000.0, ROUND, 0.25)
+    assert not safety._beyond(0.0, 1.0, -1.0, 1.0, 1000.0, ROUND, 0.25)  # on its way back
+    assert safety._beyond(0.0, 1.0 + 1e-12, -1.0, 1.0, 1000.0, ROUND, 0.25)
+    hard = safety.bounds(limits(0.5, Channel("c", "rad", -1e4, 1e4, 1000.0, 64.0, 6.0)))[0]
+    assert not safety._beyond(-12.0, 0.5, 12.0, 4.0, 1000.0, hard, 0.5)  # it turns after a second on the curve, 4 rad on
+    assert safety._beyond(-12.0, 0.5, 12.0, 4.0 - 1e-12, 1000.0, hard, 0.5)
+
+
+def test_the_rate_may_be_reached_and_kept():
+    rate = 1.5 - safety.EXACT  # 4 rad/s^2 for a period, then none as soon as jerk permits
+    assert rate + safety.EXACT == 1.5
+    assert not safety._beyond(4.0, 0.0, 0.0, 1e4, rate, ROUND, 0.25)
+    assert safety._beyond(4.0, 0.0, 1e-12, 1e4, rate, ROUND, 0.25)
+    assert not safety._beyond(0.0, 0.0, 5.0, 1e4, rate, ROUND, 0.25)  # not faster than it is
+
+
+def test_there_is_no_way_to_go_where_there_is_no_room():
+    assert safety._speed(0.0, 4.0, 0.25) == safety._speed(-1e-3, 4.0, 0.25) == safety._speed(-10.0, 4.0, 0.25) == 0.0
+    assert safety._speed(0.75, 4.0, 0.25) == pytest.approx(4 * (math.sqrt(0.0625 + 0.375) - 0.25))
+
+
+def test_what_comes_to_rest_with_its_acceleration_goes_as_far_as_a_cubic():
+    """Velocity -a^2 / 2j under acceleration a, which fades by jerk j: a^3 / 6j^2 backwards; rounding is no error."""
+    rng = random.Random(5)
+    for a in [8.0, *(rng.uniform(1.0, 64.0) for _ in range(20_000))]:
+        for sign in (1, -1):
+            way = safety._travel(-sign * a * a / (2 * ROUND.rate3), sign * a, ROUND)
+            assert way == pytest.approx(-sign * a**3 / (6 * ROUND.rate3**2), rel=1e-5)
