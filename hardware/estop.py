@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from robot.core.errors import DriverError
 
+READS = 32
+"""Of 4096 bytes; twice what a pipe of the system holds."""
+
 
 @dataclass
 class EstopConfig:
@@ -65,9 +68,9 @@ class Estop:
             self.file = -1
 
     def _bytes(self) -> bytes | None:
-        """All that has come; None where nobody can send any more."""
+        """What has come, as far as the system keeps it; None where nobody can send any more."""
         found = b""
-        while True:
+        for _ in range(READS):  # who babbles without end must not keep the servo loop waiting
             try:
                 data = os.read(self.file, 4096)
             except BlockingIOError:
@@ -77,3 +80,4 @@ class Estop:
             if not data:
                 return found or None
             found += data
+        return found

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from hardware.collision import Bodies, Collision
 from robot.core.config import typed
@@ -26,14 +26,23 @@ class Family(Enum):
 
 
 class Safe(Enum):
-    """What is sent when nothing else may be."""
+    """What is sent when nothing else may be.
+
+    There is none for arms that are commanded by torques: zero lets them fall, the last torque pushes on, and what carries their
+    weight depends on where they are, which is just what may not be known any more. Such an arm is `silent`: its driver's `stop`
+    puts on the brakes, or switches to the position control of its own joints.
+    """
 
     hold = "hold"
-    """Brake, then the same value for ever."""
+    """Brake, then the same value for ever: for positions, of which the same means standing still."""
     zero = "zero"
-    """Go to zero as fast as the limits allow, then zero for ever."""
+    """Go to zero as fast as the limits allow, then zero for ever: for velocities and what moves nothing at zero."""
     silent = "silent"
     """Nothing, after one order to the robot to make itself safe (`Driver.stop`): a flyer hovers or lands."""
+
+
+POSITIONS = ("rad", "m", "px")
+"""Units of commands of which the same means standing still."""
 
 
 @dataclass
@@ -132,8 +141,11 @@ def load(file: str | Path) -> Limits:
         raise ConfigError(f"limits: there is no '{path}'; no robot moves without; robots that have limits: {known}")
     try:
         node: Any = OmegaConf.load(path)
+        OmegaConf.resolve(node)
     except Exception as error:
         raise ConfigError(f"limits: '{path}' is not yaml: {str(error).splitlines()[0]}") from error
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"limits: '{path}' is no list of keys: {', '.join(Limits.__dataclass_fields__)}")
     limits = typed(Limits, node, f"limits '{path.parent.name}'")
     _check(limits, str(path))
     return limits
@@ -153,10 +165,25 @@ def _check(limits: Limits, where: str) -> None:
         raise ConfigError(f"{where}: channels is empty; every element of the command needs an entry")
     for channel in limits.channels:
         _check_channel(channel, where)
+    _check_safe(limits, where)
     for entry in limits.measured:
         if not entry.low < entry.high:
             raise ConfigError(f"{where}: measured '{entry.field}' needs low < high, got {entry.low} and {entry.high}")
     _check_space(limits, where)
+
+
+def _check_safe(limits: Limits, where: str) -> None:
+    if limits.family is Family.flyer and limits.safe is not Safe.silent:
+        raise ConfigError(
+            f"{where}: safe={limits.safe.value}: no command keeps a flyer in the air; say silent, its driver lands it"
+        )
+    for channel in limits.channels:
+        if limits.safe is Safe.hold and channel.unit not in POSITIONS:
+            raise ConfigError(f"{where}: safe=hold: '{channel.name}' in '{channel.unit}' would move on; say zero or silent")
+        if limits.safe is Safe.zero and not channel.low <= 0 <= channel.high:
+            raise ConfigError(
+                f"{where}: safe=zero: '{channel.name}' cannot be zero in [{channel.low}, {channel.high}]; say hold or silent"
+            )
 
 
 def _check_channel(channel: Channel, where: str) -> None:

@@ -75,6 +75,11 @@ def test_a_missing_device_is_an_error_in_a_line(tmp_path):
         Estop(EstopConfig(str(tmp_path / "nobody"), None))
 
 
+@pytest.mark.parametrize(("alive", "told"), [(None, "the emergency stop is pressed"), (0.1, "")])
+def test_one_that_babbles_without_end_keeps_nobody_waiting(alive, told):
+    assert Estop(EstopConfig("/dev/zero", alive)).poll(0.0) == told
+
+
 def test_in_a_run_it_stops_the_robot_in_the_same_period(robot, pipe):
     path, sender = pipe
     r = robot()
