@@ -3,43 +3,110 @@
     python -m hardware.fakes.rosbridge port=9090
 
 advertise, unadvertise, publish, subscribe (throttle_rate, queue_length, fragment_size), unsubscribe, fragment, call_service of
-/rosapi/topics, set_level; what it cannot read is answered with a status. The last message of a latched topic is kept.
+/rosapi/topics, set_level; what it cannot read is answered with a status. The last message of a latched topic is kept. Several
+subscriptions of a client to a topic count as one with the lowest throttle, the smallest fragments and the longest queue.
 """
 
 import contextlib
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import deque
 from typing import Any
 
 from hardware.fakes.keys import keys
-from hardware.ros.plain import parse
+from hardware.ros.plain import Fragments, parse
 from robot.core.errors import MessageError
 from robot.core.optional import require
 
 KEYS = {"port": 9090, "limit": 1 << 24}
+KEPT = 1000
+"""Messages that wait for a client that is slow and asked for no queue."""
 
 
-@dataclass
+class Feed:
+    """What a client asked for of a topic, and what waits for it."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, dict[str, Any]] = {}
+        self.waiting: deque[Any] = deque()
+        self.last = 0.0
+
+    def ask(self, operation: dict[str, Any]) -> None:
+        for key in ("throttle_rate", "queue_length", "fragment_size"):
+            if not 0 <= (operation.get(key) or 0) < 1e9:
+                raise ValueError(f"{key} has to be a number of at least 0")
+        self.asked[str(operation.get("id"))] = operation
+
+    def numbers(self, key: str) -> list[float]:
+        return [float(operation.get(key) or 0) for operation in self.asked.values()]
+
+    def due(self) -> float:
+        """When the next message may leave [s, monotonic]."""
+        return self.last + min(self.numbers("throttle_rate")) / 1e3
+
+    def put(self, message: Any) -> None:
+        length, throttled = int(max(self.numbers("queue_length"))), min(self.numbers("throttle_rate")) > 0
+        if length or not throttled or (not self.waiting and time.monotonic() >= self.due()):
+            self.waiting.append(message)
+        while len(self.waiting) > (length or KEPT):
+            self.waiting.popleft()
+
+    def size(self) -> int:
+        """Of the fragments; 0 for whole operations."""
+        return int(min((size for size in self.numbers("fragment_size") if size > 0), default=0))
+
+
 class Client:
-    """One who has connected."""
+    """One who has connected. A thread sends what waits, so that nobody waits for a slow one."""
 
-    link: Any
-    topics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)
-    parts: dict[str, dict[int, str]] = field(default_factory=dict)
-    lock: Any = field(default_factory=threading.Lock)
+    def __init__(self, link: Any, limit: int) -> None:
+        self.link, self.fragments = link, Fragments(limit)
+        self.feeds: dict[str, Feed] = {}
+        self.advertised: dict[str, str] = {}
+        self.level, self.sent, self.gone = "error", 0, False
+        self.changed = threading.Condition()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def put(self, topic: str, message: Any) -> None:
+        with self.changed:
+            if topic in self.feeds:
+                self.feeds[topic].put(message)
+                self.changed.notify()
+
+    def leave(self) -> None:
+        with self.changed:
+            self.gone = True
+            self.changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self.changed:
+                found = self._next()
+                while found is None or found[0] > time.monotonic():
+                    if self.gone:
+                        return
+                    self.changed.wait(None if found is None else max(0.0, found[0] - time.monotonic()))
+                    found = self._next()
+                _, topic, feed = found
+                message, feed.last, size = feed.waiting.popleft(), time.monotonic(), feed.size()
+            self.send({"op": "publish", "topic": topic, "msg": message}, size)
+
+    def _next(self) -> tuple[float, str, Feed] | None:
+        """When, of which topic, for the next message that waits."""
+        rows = [(feed.due(), topic, feed) for topic, feed in self.feeds.items() if feed.waiting]
+        return min(rows, key=lambda row: row[0], default=None)
 
     def send(self, operation: dict[str, Any], size: int = 0) -> None:
         """Whole, or in fragments of `size` characters."""
         text = json.dumps(operation)
+        self.sent += 1
         pieces = [text[k : k + size] for k in range(0, len(text), size)] if 0 < size < len(text) else []
-        with self.lock, contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # it went away
             if not pieces:
                 self.link.send(text)
             for number, piece in enumerate(pieces):
-                part = {"op": "fragment", "id": str(id(text)), "data": piece, "num": number, "total": len(pieces)}
+                part = {"op": "fragment", "id": f"part:{self.sent}", "data": piece, "num": number, "total": len(pieces)}
                 self.link.send(json.dumps(part))
 
 
@@ -49,7 +116,6 @@ class Server:
     def __init__(self, port: int, limit: int = 1 << 24) -> None:
         self.limit = limit
         self.clients: list[Client] = []
-        self.kinds: dict[str, str] = {}
         self.latched: dict[str, Any] = {}
         self.seen = {"operations": 0, "published": 0, "refused": 0}
         serve = require("websockets.sync.server", "ros").serve
@@ -69,8 +135,12 @@ class Server:
                 client.link.close()
         self.thread.join()
 
+    def topics(self) -> dict[str, str]:
+        """Types by topic, of what somebody has advertised."""
+        return {topic: kind for client in list(self.clients) for topic, kind in list(client.advertised.items())}
+
     def _serve(self, link: Any) -> None:
-        client = Client(link)
+        client = Client(link, self.limit)
         self.clients.append(client)
         try:
             for text in link:
@@ -79,64 +149,70 @@ class Server:
             return
         finally:
             self.clients.remove(client)
+            client.leave()
 
     def _take(self, client: Client, text: Any) -> None:
         self.seen["operations"] += 1
+        operation: dict[str, Any] = {}
         try:
             operation = parse(text, self.limit)
             if operation.get("op") == "fragment":
-                whole = self._gather(client, operation)
+                whole = client.fragments.add(operation)
                 if whole is None:
                     return
                 operation = parse(whole, self.limit)
             self._obey(client, operation)
-        except (MessageError, KeyError, TypeError, ValueError) as error:
+        except (MessageError, KeyError, TypeError, ValueError, OverflowError) as error:
             self.seen["refused"] += 1
-            client.send({"op": "status", "level": "error", "msg": str(error)[:200]})
-
-    def _gather(self, client: Client, part: dict[str, Any]) -> str | None:
-        known = client.parts.setdefault(str(part["id"]), {})
-        known[int(part["num"])] = str(part["data"])
-        if len(known) < int(part["total"]):
-            return None
-        del client.parts[str(part["id"])]
-        return "".join(known[k] for k in sorted(known))
+            if client.level != "none":
+                told = {"level": "error", "msg": f"{type(error).__name__}: {error}"[:200]}
+                client.send({"op": "status", **told} | ({"id": operation["id"]} if "id" in operation else {}))
 
     def _obey(self, client: Client, operation: dict[str, Any]) -> None:
         kind, topic = str(operation["op"]), str(operation.get("topic", ""))
+        if kind not in ("call_service", "set_level") and not topic.strip("/"):
+            raise ValueError(f"'{kind[:40]}' is unknown, or lacks a topic")
         if kind == "advertise":
-            self.kinds[topic] = str(operation["type"])
+            client.advertised[topic] = str(operation["type"])
             if operation.get("latch"):
                 self.latched.setdefault(topic, None)
+        elif kind == "unadvertise":
+            client.advertised.pop(topic, None)
         elif kind == "publish":
             self._publish(topic, operation["msg"])
-        elif kind == "subscribe":
-            client.topics[topic] = operation
-            if self.latched.get(topic) is not None:
-                self._pass(client, topic, self.latched[topic])
-        elif kind in ("unsubscribe", "unadvertise"):
-            (client.topics if kind == "unsubscribe" else self.kinds).pop(topic, None)
+        elif kind in ("subscribe", "unsubscribe"):
+            self._subscribe(client, topic, operation)
         elif kind == "call_service":
-            known = operation["service"] == "/rosapi/topics"
-            values = {"topics": list(self.kinds), "types": list(self.kinds.values())} if known else {}
+            known, topics = operation["service"] == "/rosapi/topics", self.topics()
+            values = {"topics": list(topics), "types": list(topics.values())} if known else {}
             answer = {"op": "service_response", "service": operation["service"], "id": operation.get("id"), "values": values}
             client.send(answer | {"result": known})
-        elif kind != "set_level":
+        elif kind == "set_level":
+            client.level = str(operation["level"])
+        else:
             raise ValueError(f"unknown operation '{kind[:40]}'")
 
+    def _subscribe(self, client: Client, topic: str, operation: dict[str, Any]) -> None:
+        with client.changed:
+            feed = client.feeds.get(topic) or Feed()
+            if operation["op"] == "subscribe":
+                feed.ask(operation)
+                client.feeds[topic] = feed
+            elif "id" in operation and len(feed.asked) > 1:
+                feed.asked.pop(str(operation["id"]), None)
+            else:
+                client.feeds.pop(topic, None)
+        if operation["op"] == "subscribe" and self.latched.get(topic) is not None:
+            client.put(topic, self.latched[topic])
+
     def _publish(self, topic: str, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise TypeError("msg is no object")
         self.seen["published"] += 1
         if topic in self.latched:
             self.latched[topic] = message
         for client in list(self.clients):
-            if topic in client.topics:
-                self._pass(client, topic, message)
-
-    def _pass(self, client: Client, topic: str, message: Any) -> None:
-        wanted, now = client.topics[topic], time.monotonic()
-        if now - client.last.get(topic, 0.0) >= float(wanted.get("throttle_rate") or 0) / 1e3:
-            client.last[topic] = now
-            client.send({"op": "publish", "topic": topic, "msg": message}, int(wanted.get("fragment_size") or 0))
+            client.put(topic, message)
 
 
 def main() -> None:
