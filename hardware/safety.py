@@ -112,8 +112,6 @@ def step(wanted: Sequence[float] | None, state: State, bounds: Sequence[Bound], 
 
 def _window(q: float, v: float, bound: Bound, dt: float) -> tuple[float, float]:
     """Smallest and largest next first difference where at most it and its change are limited."""
-    if bound.order < 2:
-        return -bound.rate, bound.rate  # the range is kept by the last line of `step`
     change = bound.rate2 * dt
     slowest = max(-bound.rate, v - change, -_speed(q - bound.low, bound.rate2, dt))
     fastest = min(bound.rate, v + change, _speed(bound.high - q, bound.rate2, dt))
@@ -122,7 +120,8 @@ def _window(q: float, v: float, bound: Bound, dt: float) -> tuple[float, float]:
 
 def _speed(room: float, rate2: float, dt: float) -> float:
     """The largest first difference after which braking by rate2 ends within `room`."""
-    return rate2 * (math.sqrt(dt * dt + 2 * max(room, 0.0) / rate2) - dt)
+    twice = 2 * max(room, 0.0)
+    return twice / (math.sqrt(dt * dt + twice / rate2) + dt)
 
 
 def _stopped(q: float, v: float, bound: Bound, dt: float) -> float:

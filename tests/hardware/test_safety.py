@@ -279,6 +279,15 @@ def test_the_range_is_reached_and_kept_to_the_last_bit(order):
             )
 
 
+def test_at_the_very_end_of_the_range_there_is_no_speed_left():
+    channel = Channel("c", "rad", -1.0, 1.0, 2.0, 20.0, math.inf)
+    bounds = safety.bounds(limits(0.01, channel))
+    for end in (-1.0, 1.0):
+        command, state, _ = safety.step([2 * end], safety.rest([end]), bounds, 0.01)
+        assert command == [end]
+        assert state[0][:2] == (end, 0.0)
+
+
 def test_which_derivatives_are_limited():
     half = Channel("c", "rad", -50.0, 50.0, 1.0, 1.0, 1.0)
     assert safety.bounds(limits(0.5, half))[0].order == 3  # a jerk that just fits into two periods
@@ -341,12 +350,13 @@ def test_the_rate_may_be_reached_and_kept():
 def test_there_is_no_way_to_go_where_there_is_no_room():
     assert safety._speed(0.0, 4.0, 0.25) == safety._speed(-1e-3, 4.0, 0.25) == safety._speed(-10.0, 4.0, 0.25) == 0.0
     assert safety._speed(0.75, 4.0, 0.25) == pytest.approx(4 * (math.sqrt(0.0625 + 0.375) - 0.25))
+    assert safety._speed(0.75, math.inf, 0.25) == 3.0  # all of it within a period
 
 
 def test_what_comes_to_rest_with_its_acceleration_goes_as_far_as_a_cubic():
     """Velocity -a^2 / 2j under acceleration a, which fades by jerk j: a^3 / 6j^2 backwards; rounding is no error."""
-    rng = random.Random(5)
-    for a in [8.0, *(rng.uniform(1.0, 64.0) for _ in range(20_000))]:
+    rng, bound = random.Random(5), safety.bounds(limits(0.002, ARM))[0]
+    for a in [8.0, *(rng.uniform(1.0, 15.0) for _ in range(20_000))]:
         for sign in (1, -1):
-            way = safety._travel(-sign * a * a / (2 * ROUND.rate3), sign * a, ROUND)
-            assert way == pytest.approx(-sign * a**3 / (6 * ROUND.rate3**2), rel=1e-5)
+            way = safety._travel(-sign * a * a / (2 * bound.rate3), sign * a, bound)
+            assert way == pytest.approx(-sign * a**3 / (6 * bound.rate3**2), rel=1e-5)
