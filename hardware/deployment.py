@@ -51,7 +51,7 @@ def deployed(cfg: Any, driver: Driver) -> Iterator[Runtime]:
         recorder = Recorder(output, driver.interface, {"robot": cfg.driver.robot, "policy": str(cfg.policy.path)})
         stack.callback(recorder.close)
         stack.enter_context(driver)
-        estop = build(cfg.estop, "estop") if cfg.estop is not None else None
+        estop = build(cfg.estop, "estop") if cfg.get("estop") else None
         if estop is not None:
             stack.callback(estop.close)
         runtime = Runtime(driver, guard, thinker, controller, Clock(cfg.spin), recorder, watchdog, cfg.dry_run, estop)
