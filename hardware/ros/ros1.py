@@ -1,7 +1,8 @@
 """ROS 1 through Debian's own rospy, where it is installed: apt install python3-rospy python3-sensor-msgs python3-nav-msgs ...
 
 Debian's folder is appended to the path, never put first, so that everything else stays this environment's. rospy can be started
-once in a process; bridges after the first share it.
+once in a process; bridges after the first share it. How large a message may be that comes is rospy's affair, which sets no limit:
+ROS 1 trusts its network. A master that was started anew does not know this node; start the node anew as well.
 """
 
 import contextlib
@@ -26,6 +27,9 @@ from robot.core.errors import DriverError, MessageError
 DEBIAN = "/usr/lib/python3/dist-packages"
 PATIENCE = 3.0
 """How long the master may take to answer [s]."""
+SMALL, LARGE = 1 << 16, 1 << 24
+"""Bytes that rospy takes at a time. It skips to the newest message only among those that it has taken whole, so that pictures
+larger than this would come later and later."""
 
 
 @dataclass
@@ -89,14 +93,24 @@ class Ros1(Bridge):
         self.ends, self.opened = [], False
 
     def subscribe(self, topic: str, kind: str, qos: Qos = SENSOR) -> Subscription:
-        reader = Reader(self, topic, kind, qos)
-        self.ends.append(self.rospy.Subscriber(topic, self.type(kind), reader.hear, queue_size=qos.depth, tcp_nodelay=True))
+        reader, make = Reader(self, topic, kind, qos), self.type(kind)
+        rows = any(type.many and type.number and type.dtype == np.uint8 for _, type in fields(kind))
+        size = {"queue_size": max(qos.depth, 1), "buff_size": LARGE if rows else SMALL}
+        self.ends.append(self.rospy.Subscriber(topic, make, reader.hear, tcp_nodelay=True, **size))
         return reader
 
     def advertise(self, topic: str, kind: str, qos: Qos = DEFAULT) -> Publisher:
-        end = self.rospy.Publisher(topic, self.type(kind), queue_size=max(qos.depth, 1), latch=qos.latched, tcp_nodelay=True)
+        make = self.type(kind)
+        end = self.rospy.Publisher(topic, make, queue_size=max(qos.depth, 1), latch=qos.latched, tcp_nodelay=True)
         self.ends.append(end)
         return Writer(self, topic, kind, end)
+
+    def check(self, topic: str) -> None:
+        """Raise a DriverError when the bridge was closed, or the node was shut down by others."""
+        if not self.opened:
+            raise DriverError(f"{topic}: the bridge is not open, or was closed")
+        if self.rospy.is_shutdown():
+            raise DriverError(f"{topic}: the node was shut down, by rosnode kill or by another of its name")
 
     def type(self, kind: str) -> Any:
         """Of a message, as rospy knows it."""
@@ -126,8 +140,7 @@ class Reader(Subscription):
             self.refused += 1
 
     def take(self) -> list[tuple[Message, float]]:
-        if not self.bridge.opened:
-            raise DriverError(f"{self.topic}: the bridge is not open, or was closed")
+        self.bridge.check(self.topic)
         found = []
         with contextlib.suppress(IndexError):
             while True:
@@ -140,18 +153,18 @@ class Writer(Publisher):
         self.bridge, self.topic, self.kind, self.end, self.make = bridge, topic, kind, end, bridge.type(kind)
 
     def publish(self, message: Message) -> None:
-        if not self.bridge.opened:
-            raise DriverError(f"{self.topic}: the bridge was closed")
+        self.bridge.check(self.topic)
         check(self.kind, message)
-        self.end.publish(to_ros1(self.kind, message, self.make()))
+        try:
+            self.end.publish(to_ros1(self.kind, message, self.make()))
+        except self.bridge.rospy.ROSSerializationException as error:
+            raise MessageError(f"{self.topic}: ROS 1 cannot say this {self.kind}: {error}") from error
+        except self.bridge.rospy.ROSException as error:
+            raise DriverError(f"{self.topic}: {error}") from error
 
 
 def to_ros1(kind: str, message: Message, target: Any) -> Any:
-    """Fill a genpy message; fields that ROS 1 lacks are left out.
-
-    Raises:
-        MessageError: ROS 1 has a field of that name and another type.
-    """
+    """Fill a genpy message; fields that ROS 1 lacks are left out."""
     if kind in ("builtin_interfaces/msg/Time", "builtin_interfaces/msg/Duration"):
         target.secs, target.nsecs = int(message["sec"]), int(message["nanosec"])
         return target
