@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import os
+import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from hardware.estop import Estop, EstopConfig
 from hardware.fit import fit
+from hardware.mavlink_link import connect
 from hardware.session import Session
-from robot.core.errors import CheckpointError, InterfaceError
+from robot.core.errors import CheckpointError, DriverError, InterfaceError
 from robot.core.interface import Field, Interface
 from robot.core.paths import PRETRAINED, ROOT
 
@@ -135,16 +139,41 @@ def test_what_is_no_policy_is_refused_in_a_line(files, name, words):
 
 
 def test_the_command_says_so_too(files, tmp_path):
-    for arguments, words in (
+    taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taken.bind(("127.0.0.1", 0))
+    connection = f"driver.connection=udpin:127.0.0.1:{taken.getsockname()[1]}"
+    rows = (
+        (["policy=raptor", "driver=mavlink", connection], "a port may be in use"),
+        (
+            ["policy=hand_gait", "driver=dynamixel", "limits=px4_quadrotor"],
+            "limits do not fit the driver: channels ['front_right'",
+        ),
+        (["policy=raptor", "driver=dynamixel"], "not for this robot"),
+        (["policy=hand_gait", "driver=dynamixel", "limits=nobody"], "robots that have limits: "),
         ([f"policy={files / 'foreign.onnx'}"], "says nothing of the robot"),
         ([f"policy={files / 'truncated.onnx'}"], "no readable ONNX"),
         (["policy=raptor", "driver=nosuch"], "accepted: "),
         (["policy=hand_gait", "driver=dynamixel", "driver.device=/dev/ttyNOBODY"], "there is no such device"),
-    ):
-        done = deploy(*arguments, f"output={tmp_path / 'run'}")
+    )
+    for number, (arguments, words) in enumerate(rows):
+        done = deploy(*arguments, f"output={tmp_path / str(number)}")
         assert done.returncode == 2, done.stderr
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+    taken.close()
+
+
+def test_a_missing_right_is_named_with_what_gives_it(monkeypatch):
+    def denied(*arguments, **keys):
+        raise PermissionError(13, "Permission denied")
+
+    pytest.importorskip("pymavlink.mavutil")
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(DriverError, match=r"'/dev/input/event3' cannot be opened: Permission denied; be in its group"):
+        Estop(EstopConfig("/dev/input/event3", None))
+    monkeypatch.setattr("pymavlink.mavutil.mavlink_connection", denied)
+    with pytest.raises(DriverError, match=r"no permission for '/dev/ttyACM0'.*usermod -aG dialout"):
+        connect("/dev/ttyACM0", 115200)
 
 
 def test_observations_of_a_wrong_shape_never_reach_the_graph():
