@@ -94,6 +94,18 @@ class Bodies:
             raise ConfigError(f"{where}: no two spheres are left to compare; say null if nothing can touch")
         self.a, self.b = np.array(pairs).T
         self.apart = radius[self.a] + radius[self.b]
+        reach = np.array([self._reach(sphere, len(channels)) for sphere in range(len(radius))])
+        self.levers = np.where((reach[self.a] > 0) != (reach[self.b] > 0), reach[self.a] + reach[self.b], 0.0)
+        """By pair and channel (P, A): no faster does the gap of a pair change with the angle [m/rad]."""
+
+    def _reach(self, sphere: int, channels: int) -> Array:
+        """By channel (A,): how far a sphere's centre can be from the joint's axis [m]; zero where the joint does not move it."""
+        found, length, on = np.zeros(channels), float(np.linalg.norm(self.centres[sphere])), self.on[sphere]
+        while on:
+            found[self.columns[on - 1]] = length + 1e-12
+            length += float(np.linalg.norm(self.offsets[on - 1]))
+            on = self.parents[on - 1]
+        return found
 
     def places(self, postures: Array) -> Array:
         """Centres (K, S, 3) of the spheres in the frame of the base [m], of postures (K, A) [rad]."""
@@ -112,15 +124,14 @@ class Bodies:
         places = self.places(postures)
         return np.linalg.norm(places[:, self.a] - places[:, self.b], axis=2) - self.apart
 
-    def touching(self, postures: Array) -> str | None:
-        """The nearest pair of all postures (K, A) in words if it is nearer than the margin, else None."""
-        gaps = self.gaps(postures)
-        nearest = int(np.argmin(gaps.min(axis=0)))
-        gap = float(gaps[:, nearest].min())
-        if gap >= self.margin:
+    def touching(self, postures: Array) -> tuple[str, float] | None:
+        """The pair that comes nearest in any posture (K, A), in words, and its gap [m], if that is below the margin."""
+        gaps = self.gaps(postures).min(axis=0)
+        nearest = int(np.argmin(gaps))
+        if gaps[nearest] >= self.margin:
             return None
         a, b = self.names[self.a[nearest]], self.names[self.b[nearest]]
-        return f"'{b}' and '{a}' {gap:.3f} m apart, at least {self.margin} m"
+        return f"'{b}' and '{a}' nearer than {self.margin} m", float(gaps[nearest])
 
 
 def _check(config: Collision, channels: Sequence[str], where: str) -> None:

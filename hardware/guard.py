@@ -22,13 +22,12 @@ from hardware import safety
 from hardware.collision import Bodies
 from hardware.drivers.base import Reading
 from hardware.limits import Fence, Limits, Safe, Tilt, fit
+from hardware.lookahead import Lookahead
 from robot.core.errors import DriverError
 from robot.core.interface import Interface
 
 FUTURE = 0.005
 """Stamps so far ahead of now are a clock that jumped [s]."""
-RESTING = 1e-9
-"""Differences of commands below which a channel stands still [unit/s, unit/s^2]."""
 
 
 class Mode(Enum):
@@ -60,7 +59,10 @@ class Guard:
         fit(limits, interface)
         self.limits, self.interface = limits, interface
         self.bounds = safety.bounds(limits)
-        self.bodies = Bodies(limits.collision, [channel.name for channel in limits.channels]) if limits.collision else None
+        self.ahead = None
+        if limits.collision:
+            bodies = Bodies(limits.collision, [channel.name for channel in limits.channels])
+            self.ahead = Lookahead(bodies, self.bounds, limits.dt)
         self.mode, self.reasons = Mode.idle, ()
         self.state: safety.State = ()
         self.limited = 0
@@ -89,8 +91,8 @@ class Guard:
                 for channel, bound, value in zip(self.limits.channels, self.bounds, reading.measured.tolist(), strict=True)
                 if not bound.low <= value <= bound.high
             ]
-            near = self.bodies.touching(reading.measured[None]) if self.bodies else None
-            wrong += [f"{near}: move them apart"] if near else []
+            near = self.ahead.bodies.touching(reading.measured[None]) if self.ahead else None
+            wrong += [f"{near[0]}, {near[1]:.3f} m: move them apart"] if near else []
         if wrong or reading is None:
             raise DriverError(f"cannot arm: {'; '.join(wrong)}")
         self.state = safety.rest(reading.measured.tolist())
@@ -142,20 +144,11 @@ class Guard:
         The way of braking is looked along before a command leaves, and braking keeps to it: what was seen to be free stays so.
         """
         command, state, same = safety.step(wanted, self.state, self.bounds, self.limits.dt)
-        near = self.bodies.touching(self._ahead(command, state)) if self.bodies else None
-        if near:
+        if self.ahead is not None and (near := self.ahead.touching(command, state)):
             self.fault(f"it would bring {near}")
             command, state, same = safety.step(None, self.state, self.bounds, self.limits.dt)
         self.state = state
         return command, same
-
-    def _ahead(self, command: list[float], state: safety.State) -> NDArray[Any]:
-        """The posture after a command and those of braking from there on, (K, A)."""
-        path = [command]
-        while any(abs(v) > RESTING or abs(a) > RESTING for _, v, a, _, _ in state):
-            command, state, _ = safety.step(None, state, self.bounds, self.limits.dt)
-            path.append(command)
-        return np.array(path)
 
     def _accepted(self, action: Action, now: float) -> Sequence[float] | None:
         """The action's values, or None after a fault."""

@@ -13,11 +13,13 @@ import random
 import statistics
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hardware import safety
+from hardware.collision import Collision, Joint, Sphere
 from hardware.drivers.base import Reading
 from hardware.fakes.keys import keys
 from hardware.guard import Action, Guard, Mode
@@ -115,6 +117,32 @@ def cost() -> dict[str, float]:
     return found
 
 
+def bodies() -> dict[str, float]:
+    """Microseconds of a guard's period where the way of braking is looked along: seven joints, nine spheres, all moving fast."""
+    limits, interface = arm()
+    joints = [
+        Joint(c.name, limits.channels[k - 1].name if k else "base", [0.0, 0.0, 0.2], [1.0, 0.0, 0.0, 0.0], [k % 2, 0, 1 - k % 2])
+        for k, c in enumerate(limits.channels)
+    ]
+    spheres = [Sphere(f"on {joint.channel}", joint.channel, [0.0, 0.0, 0.1], 0.05) for joint in joints]
+    spheres += [Sphere("foot", "base", [0.0, 0.0, 0.0], 0.05), Sphere("tip", joints[-1].channel, [0.0, 0.0, 0.25], 0.05)]
+    found = {}
+    for name, body in (("without", None), ("with", Collision(0.0, joints, spheres, []))):
+        guard, now, took = Guard(replace(limits, collision=body), interface), 1.0, []
+        where = np.zeros(JOINTS)
+        guard.arm(Reading({"joints": where.astype(np.float32)}, now, where), now)
+        for k in range(2000):
+            now += DT
+            reading = Reading({"joints": where.astype(np.float32)}, now, where)
+            action = Action([0.3 * math.sin(4.0 * k * DT + j) - 0.3 * math.sin(j) for j in range(JOINTS)], now)
+            start = time.perf_counter()
+            guard.tick(now, reading, action)
+            took.append(1e6 * (time.perf_counter() - start))
+        found |= {f"{name}_p50_us": statistics.median(took), f"{name}_p99_us": float(np.percentile(took, 99))}
+        found[f"{name}_held"] = guard.mode is Mode.hold
+    return found
+
+
 def others() -> dict[str, str]:
     """What the same nonsense does to the formulas of others (facts of their public code), in words."""
     present, most = 0.3, 0.1
@@ -140,6 +168,7 @@ def main(arguments: list[str]) -> None:
         "search": search(given["runs"], given["length"]),
         "guard": guarded(given["guard"]),
         "cost": cost(),
+        "bodies": bodies(),
         "others": others(),
     }
     print(json.dumps({"benchmark": "safety", "load": os.getloadavg(), "keys": given, **results}, indent=1))
