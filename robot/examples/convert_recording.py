@@ -17,7 +17,7 @@ import numpy as np
 
 from hardware.drivers.base import Reading
 from hardware.guard import Mode
-from hardware.recorder import Recorder, Recording, load
+from hardware.recorder import MODES, Recorder, Recording, load
 from hardware.ros import bags
 from robot.core.errors import ConfigError, TillerError
 from robot.core.interface import Field, Interface
@@ -25,13 +25,15 @@ from robot.data.episodes import DatasetWriter, Episode
 
 
 def episodes(recording: Recording) -> list[Episode]:
-    """One for every time that the robot was armed; a step is a period in which a command left."""
+    """One for every stretch of periods in which the policy's commands left, without a break; a step is a period."""
+    rows, interface = recording.rows, recording.interface
+    good = np.isfinite(rows["sent"]).all(axis=1) & (rows["mode"] == MODES.index(Mode.running))
     found = []
-    for number in np.unique(recording.rows["episode"]):
-        rows = recording.rows[(recording.rows["episode"] == number) & np.isfinite(recording.rows["sent"]).all(axis=1)]
-        arrays = {f"observation.{field.name}": rows[f"observation.{field.name}"] for field in recording.interface.observation}
-        action = rows["sent"].reshape(-1, *recording.interface.action.shape).astype(recording.interface.action.dtype)
-        found += [episode({**arrays, "action": action}, int(number))] if len(rows) else []
+    for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(good) | (np.diff(rows["episode"]) != 0)) + 1):
+        if len(part) > 1 and good[part[0]]:
+            arrays = {f"observation.{name}": rows[f"observation.{name}"][part] for name in interface.names}
+            action = rows["sent"][part].reshape(-1, *interface.action.shape).astype(interface.action.dtype)
+            found.append(episode({**arrays, "action": action}, len(found)))
     return found
 
 
@@ -58,7 +60,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"give recording= or bag= and columns=, and output=; the head of {Path(__file__).name} says more")
     if "bag" in given:
         interface, columns = bags.described(given["columns"])
-        found = [episode(bags.read(given["bag"], interface, columns), 0)]
+        found = [episode(arrays, k) for k, arrays in enumerate(bags.read(given["bag"], interface, columns))]
     else:
         recording = load(demo() if given["recording"] == "demo" else given["recording"])
         if given.get("to", "episodes") != "episodes":
