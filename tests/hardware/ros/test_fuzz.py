@@ -11,15 +11,17 @@ from omegaconf import OmegaConf
 
 from hardware.drivers.ros import Ros, RosConfig
 from hardware.fakes.navigation_base import pose
-from hardware.ros.bridge import Bridge, Publisher, Subscription
+from hardware.ros.bridge import Bridge, Publisher, Qos, Subscription
 from hardware.ros.cdr import codec
 from hardware.ros.lifecycle import Lifecycle, wall
 from hardware.ros.messages import check, default, kinds
 from hardware.ros.plain import from_json, parse, to_json
+from hardware.ros.rosbridge import Reader, Rosbridge, RosbridgeConfig
 from robot.core.errors import MessageError
 from robot.core.paths import CONFIGS
 from tests.hardware.ros.references import random_message
 
+JOINTS = "sensor_msgs/msg/JointState"
 LIMIT = 1 << 16
 COUNTS = [3000, pytest.param(100_000, marks=pytest.mark.slow)]
 
@@ -73,6 +75,62 @@ def test_text_that_is_no_operation_is_refused(count):
         except MessageError:
             refused += 1
     assert 0.3 * count < refused < count
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_operations_that_lie_are_counted_and_nothing_is_heard_of_them(count):
+    """Into the ears of a client that is connected to nobody: whole, in fragments, spoiled before or after they were cut."""
+    rng, ours = np.random.default_rng(3), Rosbridge(RosbridgeConfig("ws://127.0.0.1:1", 2, LIMIT, 1.0))
+    readers = {}
+    for kind in (JOINTS, "nav_msgs/msg/Odometry", "sensor_msgs/msg/Image"):
+        readers[f"/{kind}"] = reader = Reader(ours, f"/{kind}", kind, Qos(True, 3))
+        ours.readers[f"/{kind}"] = [reader]
+    words = [
+        b'"op"',
+        b"null",
+        b"1e999",
+        b"NaN",
+        b"[",
+        b"}",
+        b",",
+        b"-1",
+        b'"total"',
+        b'"num"',
+        b"\xff\xfe",
+        b"9" * 400,
+        b"[" * 200,
+    ]
+    heard = 0
+    for k in range(count):
+        kind = list(readers)[k % 3][1:]
+        whole = json.dumps({"op": "publish", "topic": f"/{kind}", "msg": to_json(kind, default(kind))}).encode()
+        texts = [spoiled(whole, words, rng) if rng.random() < 0.7 else whole]
+        if k % 2:
+            cuts = sorted(rng.integers(0, len(texts[0]), 2))
+            pieces = [texts[0][: cuts[0]], texts[0][cuts[0] : cuts[1]], texts[0][cuts[1] :]]
+            parts = [
+                {"op": "fragment", "id": str(k % 50), "data": p.decode(errors="replace"), "num": n} for n, p in enumerate(pieces)
+            ]
+            texts = [json.dumps(part | {"total": int(rng.choice([3, 3, 3, 2, 10**6]))}).encode() for part in parts]
+            texts = [spoiled(text, words, rng) if rng.random() < 0.1 else text for text in texts]
+        for text in texts:
+            ours._hear(text if rng.random() < 0.5 else text.decode(errors="replace"), 0.0)
+        for topic, reader in readers.items():
+            for message, _ in reader.waiting:
+                heard += 1
+                check(topic[1:], message)
+            reader.waiting.clear()
+        assert ours.fragments.held <= LIMIT
+    refused = ours.refused + sum(reader.refused for reader in readers.values())
+    assert refused > 0.3 * count
+    assert heard > 0.1 * count
+
+
+def spoiled(text, words, rng):
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(0, len(text) + 1))
+        text = text[:at] + words[rng.integers(len(words))] + text[at + int(rng.integers(0, 6)) :]
+    return text
 
 
 class Ear(Subscription):
