@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ CALLS = {"min": "max", "max": "min", "abs": None, "sqrt": None}
 class Mutant:
     line: int
     change: str
-    tree: ast.Module
+    tree: Callable[[], ast.Module]
 
 
 def sites(tree: ast.Module) -> Iterator[tuple[int, str, Callable[[ast.AST], ast.AST | None]]]:
@@ -168,15 +169,17 @@ def entry(mutant: Mutant, lines: list[str]) -> tuple[str, str]:
 
 def mutants() -> list[Mutant]:
     """All of them; docstrings, annotations and the declarations of dataclasses are left alone."""
-    source = FILE.read_text()
-    found = []
-    for number, change, make in sites(_code(ast.parse(source))):
-        tree = _code(ast.parse(source))
-        node = list(ast.walk(tree))[number]
-        line = getattr(node, "lineno", 0)
-        changed = _Change(node, make).visit(tree)
-        found.append(Mutant(line, change, ast.fix_missing_locations(changed)))
-    return found
+    nodes = list(ast.walk(original()))
+    return [
+        Mutant(getattr(nodes[number], "lineno", 0), change, partial(_grown, number, make))
+        for number, change, make in sites(original())
+    ]
+
+
+def _grown(number: int, make: Callable[[ast.AST], ast.AST | None]) -> ast.Module:
+    tree = original()
+    node = list(ast.walk(tree))[number]
+    return ast.fix_missing_locations(_Change(node, make).visit(tree))
 
 
 def _code(tree: ast.Module) -> ast.Module:
@@ -243,7 +246,7 @@ def noticed(mutant: Mutant, run: list[Callable[[], Any]]) -> bool:
             signal.alarm(PATIENCE)
             sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             module = {"__name__": safety.__name__, "State": Any}
-            exec(compile(mutant.tree, str(FILE), "exec"), module)
+            exec(compile(mutant.tree(), str(FILE), "exec"), module)
             for name, value in module.items():
                 if not name.startswith("__"):
                     setattr(safety, name, value)
