@@ -50,10 +50,10 @@ def deployed(cfg: Any, driver: Driver) -> Iterator[Runtime]:
         fit(spec.interface, driver.interface, controller.accepts)
         recorder = Recorder(output, driver.interface, {"robot": cfg.driver.robot, "policy": str(cfg.policy.path)})
         stack.callback(recorder.close)
-        stack.enter_context(driver)
         estop = build(cfg.estop, "estop") if cfg.get("estop") else None
         if estop is not None:
             stack.callback(estop.close)
+        stack.enter_context(driver)
         runtime = Runtime(driver, guard, thinker, controller, Clock(cfg.spin), recorder, watchdog, cfg.dry_run, estop)
         settle()
         yield runtime

@@ -86,6 +86,7 @@ def fly(python: Path, folder: Path, seconds: float) -> dict[str, Any]:
     pilot.stdout.readline()
     output = folder / "flight"
     told = [f"driver.connection=udpin:127.0.0.1:{driver}", f"duration={seconds}", f"output={output}"]
+    told += ["realtime=true"] if os.geteuid() == 0 else []
     run = [str(python.with_name("tiller-deploy")), "policy=raptor", "driver=mavlink", *told]
     start = time.monotonic()
     main = subprocess.Popen(run, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
