@@ -134,7 +134,7 @@ class CanVehicle(Driver):
         if self.status["MODE"] != Mode.manual or self._named(FAULTS):
             raise DriverError(f"can_vehicle: the car cannot be armed: {self._why()}")
         for _ in range(STANDBY):
-            self._send(Request.standby, [self.measured[0], 0.0])
+            self._send(Request.standby, [self._wheel(), 0.0])
             time.sleep(self.dt)
             self._drain()
         end = time.monotonic() + self.config.patience
@@ -144,7 +144,7 @@ class CanVehicle(Driver):
                 self.stop()
                 raise DriverError(f"can_vehicle: the car does not hand over: {self._why()}")
             asked = self.driving = True
-            self._send(Request.drive, [self.measured[0], 0.0])
+            self._send(Request.drive, [self._wheel(), 0.0])
             time.sleep(self.dt)
             self._drain()
 
@@ -155,7 +155,12 @@ class CanVehicle(Driver):
         self.driving = False
         with contextlib.suppress(DriverError):
             for _ in range(COPIES):
-                self._send(Request.safe_stop, [self.measured[0], 0.0])
+                self._send(Request.safe_stop, [self._wheel(), 0.0])
+
+    def _wheel(self) -> float:
+        """Where the wheel is, as far as a command can say it: a frame may be false."""
+        signal = self.codec.messages["COMMAND"].get_signal_by_name("STEERING")
+        return float(np.clip(self.measured[0], signal.minimum, signal.maximum))
 
     def will(self) -> Callable[[], None]:
         """Nothing: the car brakes by itself when frames stop for 0.1 s."""

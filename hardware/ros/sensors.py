@@ -17,6 +17,8 @@ from robot.core.rotation import from_xyzw, to_matrix, to_yaw
 
 Array = NDArray[Any]
 Values = dict[str, Array]
+EARLY = 0.005
+"""Nothing is measured later than so long after it came [s]: such a stamp is false."""
 LARGEST = 1e30
 """No robot measures more; float32 ends at 3e38."""
 KEPT = 1.0
@@ -77,6 +79,9 @@ class Sensor(ABC):
             self.refused += 1
             return
         stamp = self.skew.ours(said, came) if said > 0 else came
+        if stamp > came + EARLY:
+            self.refused += 1
+            return
         if stamp < self.stamp:  # reordered
             return
         self.stamp = stamp
