@@ -21,17 +21,24 @@ from robot.core.errors import DriverError
 from robot.core.interface import Field
 from robot.core.rotation import from_rotvec, multiply, to_matrix
 
-VARIANT, IMU, ATTITUDE, ANALOG, STATUS, STICKS = 2, 102, 108, 110, 150, 200
+VARIANT, IMU, RC, ATTITUDE, ANALOG, STATUS, STICKS = 2, 102, 105, 108, 110, 150, 200
+MARKS = (1, 3, 5, 160)
+"""Short questions, one of them behind those for measurements. Answers come in order but without a number; which of these ends
+them says which question they belong to, so that late answers are not taken for fresh ones."""
+FORGOTTEN = 1.0
+"""After so long an answer does not come any more [s]."""
 LOW, MIDDLE, HIGH = 1000, 1500, 2000
 """Of a stick [us]."""
 SLOW = 25
 """So many periods pass between two questions for state and battery."""
 OBSTACLES = (
-    "no gyro", "failsafe", "no receiver", "bad receiver", "box failsafe", "runaway", "crash", "throttle", "angle", "boot grace",
-    "no preparation", "load", "calibrating", "command line", "a menu", "blackbox", "self test", "paralysed", "GPS",
-    "rescue switch", "telemetry", "reboot", "motor protocol", "accelerometer", "arm switch",
+    "no gyro", "failsafe", "no receiver", "a switch on before the receiver was", "box failsafe", "runaway", "crash", "throttle",
+    "angle", "boot grace", "no preparation", "load", "calibrating", "command line", "a menu", "configured over BST",
+    "a configurator is connected", "paralysed", "GPS", "rescue switch", "motor telemetry", "reboot", "motor signal",
+    "accelerometer is not calibrated", "motor protocol", "crash flip", "altitude hold", "position hold",
 )  # fmt: skip
-"""Betaflight's reasons not to arm, by bit (runtime_config.h); the last one that is set counts."""
+"""Betaflight's reasons not to arm, by bit (runtime_config.h). The last bit that a firmware has is the arm switch: on while
+something else forbade it, it has to go off first."""
 
 
 @dataclass
@@ -109,9 +116,11 @@ class Msp(Driver):
         self.said: dict[int, bytes] = {}
         self.rotation: Array | None = None
         self.rate: Array | None = None
-        self.battery, self.is_armed, self.obstacles = math.nan, False, 0
-        self.asked, self.commanded, self.count, self.armed = -math.inf, -math.inf, 0, False
-        self.last = np.zeros(4)
+        self.battery, self.is_armed, self.obstacles, self.switch = math.nan, False, 0, 0
+        self.asked: dict[int, float] = {}
+        self.newest: tuple[float, dict[str, Any]] | None = None
+        self.questioned, self.commanded, self.count, self.armed = -math.inf, -math.inf, 0, False
+        self.sticks = np.zeros(4)
 
     def open(self) -> None:
         if self.link is not None:
@@ -139,46 +148,47 @@ class Msp(Driver):
             raise DriverError(
                 f"msp: the flight controller has disarmed itself: {self._obstacle() or 'by its own switch or failsafe'}"
             )
-        now, found = time.monotonic(), None
-        if self.rotation is not None and self.rate is not None:
-            seen = {"rotation": self.rotation, "rate": self.rate, "battery": [self.battery]}
-            found = Reading({name: np.array(value, np.float32) for name, value in seen.items()}, self.asked, self.last)
-            self.rotation = self.rate = None
-            self.asked = -math.inf
-        if now - self.commanded > 3 * self.dt and now - self.asked > 0.1:
+        now, newest = time.monotonic(), self.newest
+        self.newest = None
+        if now - self.commanded > 3 * self.dt and (not self.asked or now - self.questioned > 0.1):
             self._ask()  # while nobody commands; otherwise `write` asks
-        return found
+        if newest is None:
+            return None
+        return Reading({name: np.array(value, np.float32) for name, value in newest[1].items()}, newest[0], self.sticks)
 
     def write(self, command: Array) -> Array:
         sticks = self._sticks(np.asarray(command, np.float64))
         self._send(sticks, self.armed)
         self.commanded = time.monotonic()
-        if self.commanded - self.asked > 2 * self.dt:
+        if not self.asked or self.commanded - self.questioned > 2 * self.dt:
             self._ask()
-        full = self.config.full_rate
-        rates = (np.array([sticks[0], sticks[1], -sticks[3] + 2 * MIDDLE]) - MIDDLE) / (HIGH - MIDDLE) * full
-        self.last = np.array([*rates, (sticks[2] - LOW) / (HIGH - LOW)])
-        return self.last
+        return self._meant(*sticks)
 
     def arm(self) -> None:
-        """The switch off, then on, with throttle down: the order that a failsafe asks for as well."""
-        for on in (False, True):
-            end = time.monotonic() + self.config.patience
-            while self.is_armed is not on:
-                if time.monotonic() > end:
-                    why = self._obstacle() or "it does not say why"
-                    raise DriverError(f"msp: the flight controller does not {'arm' if on else 'disarm'}: {why}")
-                for _ in range(5):  # it wants to see the switch for a while
-                    self._send([MIDDLE, MIDDLE, LOW, MIDDLE], on)
-                    time.sleep(self.dt)
-                self.link.write(msp.frame(STATUS))
-                time.sleep(self.dt)
-                self._drain()
-            for _ in range(10 if not on else 0):
-                self._send([MIDDLE, MIDDLE, LOW, MIDDLE], False)
-                time.sleep(self.dt)
+        """The switch off until nothing speaks against arming, then on, with throttle down. On too early it would count as
+        forgotten there, and the flight controller would wait for it to go off. One that is armed may be in the air: it is taken
+        over as it is."""
+        self._until(None, lambda: True)
+        if not self.is_armed:
+            self._until(False, lambda: not self.obstacles & ~self.switch)
+            self._until(True, lambda: self.is_armed)
         self.armed, self.commanded = True, time.monotonic()
         self._ask()
+
+    def _until(self, on: bool | None, done: Callable[[], bool]) -> None:
+        """Hold the switch, or send nothing for None, until the flight controller says that it is done."""
+        end = time.monotonic() + self.config.patience
+        self.said.pop(STATUS, None)
+        while STATUS not in self.said or not done():
+            if time.monotonic() > end:
+                raise DriverError(f"msp: the flight controller does not arm: {self._obstacle() or 'it does not say why'}")
+            self.said.pop(STATUS, None)
+            for _ in range(5 if on is not None else 0):  # it wants to see the switch for a while
+                self._send([MIDDLE, MIDDLE, LOW, MIDDLE], on is True)
+                time.sleep(self.dt)
+            self._port().write(msp.frame(STATUS))
+            time.sleep(self.dt)
+            self._drain()
 
     def stop(self) -> None:
         """Silence: Betaflight's own failsafe does what it was set up for. To switch it off in the air would let it fall."""
@@ -199,22 +209,34 @@ class Msp(Driver):
         values = (MIDDLE + x, MIDDLE + y, LOW + command[3] * (HIGH - LOW), MIDDLE - z)
         return [round(min(max(value, LOW), HIGH)) for value in values]
 
-    def _send(self, sticks: list[int], on: bool) -> None:
+    def _meant(self, roll: int, pitch: int, throttle: int, yaw: int) -> Array:
+        """The command that sticks [us] stand for; without a receiver they are beyond their ends."""
+        x, y, z = np.clip([roll - MIDDLE, pitch - MIDDLE, MIDDLE - yaw], LOW - MIDDLE, HIGH - MIDDLE) / (HIGH - MIDDLE)
+        return np.array([*(np.array([x, y, z]) * self.config.full_rate), np.clip((throttle - LOW) / (HIGH - LOW), 0.0, 1.0)])
+
+    def _port(self) -> Any:
         if self.link is None:
             raise DriverError("msp: it is not open; use the driver as a context manager")
+        return self.link
+
+    def _send(self, sticks: list[int], on: bool) -> None:
         values = [*sticks, *[LOW] * (self.config.channels - 4)]
         values[self.config.arm_channel] = HIGH if on else LOW
-        self.link.write(msp.frame(STICKS, struct.pack(f"<{len(values)}H", *values)))
+        self._port().write(msp.frame(STICKS, struct.pack(f"<{len(values)}H", *values)))
 
     def _ask(self) -> None:
-        self.asked, self.count = time.monotonic(), self.count + 1
-        functions = (ATTITUDE, IMU) if self.count % SLOW else (ATTITUDE, IMU, STATUS, ANALOG)
-        self.link.write(b"".join(msp.frame(function) for function in functions))
+        now = time.monotonic()
+        self.asked = {mark: when for mark, when in self.asked.items() if now - when < FORGOTTEN}
+        mark = next((mark for mark in MARKS if mark not in self.asked), None)
+        if mark is None:
+            return
+        self.asked[mark] = self.questioned = now
+        self.count += 1
+        functions = (ATTITUDE, IMU, RC, mark) if self.count % SLOW else (ATTITUDE, IMU, RC, mark, STATUS, ANALOG)
+        self._port().write(b"".join(msp.frame(function) for function in functions))
 
     def _drain(self) -> None:
-        if self.link is None:
-            raise DriverError("msp: it is not open; use the driver as a context manager")
-        for found in self.frames.feed(self.link.read()):
+        for found in self.frames.feed(self._port().read()):
             if found.kind == msp.REPLY:
                 try:
                     self._take(found.function, found.payload)
@@ -229,14 +251,26 @@ class Msp(Driver):
             self.rotation = to_matrix(multiply(multiply(about_z, about_y), about_x))
         elif function == IMU:
             self.rate = np.radians(struct.unpack("<9h", payload[:18])[3:6])
+        elif function == RC:  # in another order than sticks are sent in
+            roll, pitch, yaw, throttle = struct.unpack("<4H", payload[:8])
+            self.sticks = self._meant(roll, pitch, throttle, yaw)
         elif function == ANALOG:
             self.battery = struct.unpack("<BHHhH", payload[:9])[4] / 100
         elif function == STATUS:
             self.is_armed = bool(struct.unpack("<I", payload[6:10])[0] & 1)
-            more = 15 + payload[15]  # further mode bits come first
-            self.obstacles = struct.unpack("<I", payload[more + 2 : more + 6])[0]
+            more = 15 + (payload[15] & 0x0F)  # further mode bits come first
+            count, self.obstacles = struct.unpack("<BI", payload[more + 1 : more + 6])
+            self.switch = 1 << count >> 1
+        elif function in MARKS:
+            stamp = self.asked.pop(function, None)
+            if stamp is not None and self.rotation is not None and self.rate is not None:
+                self.newest = stamp, {"rotation": self.rotation, "rate": self.rate, "battery": [self.battery]}
+            if stamp is not None:
+                self.asked = {mark: when for mark, when in self.asked.items() if when > stamp}  # others were lost
+            self.rotation = self.rate = None
         self.said[function] = payload
 
     def _obstacle(self) -> str:
         """Why it does not arm, in words."""
-        return ", ".join(name for bit, name in enumerate(OBSTACLES) if self.obstacles >> bit & 1)
+        names = [name for bit, name in enumerate(OBSTACLES) if self.obstacles & ~self.switch & 1 << bit]
+        return ", ".join([*names, *["arm switch"] * bool(self.obstacles & self.switch)])

@@ -141,11 +141,13 @@ def test_adversaries_never_reach_the_device(name: str, tmp_path: Path) -> None:
             while time.monotonic() < end:
                 reading = driver.read() or reading
                 if guard.mode not in (Mode.armed, Mode.running):
+                    began = time.monotonic()
                     guard.release()
                     with suppress(DriverError):  # a car has to stand first
                         driver.arm()
                     reading = first(driver)
                     guard.arm(inside(reading, guard), time.monotonic())
+                    end += time.monotonic() - began
                 now = time.monotonic()
                 command = guard.tick(now, reading, Action(adversary(rng, guard), now))
                 if command is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hardware import msp
-from hardware.drivers.msp import HIGH, LOW, MIDDLE, STATUS, STICKS, VARIANT, Msp, MspConfig
+from hardware.drivers.msp import ATTITUDE, HIGH, LOW, MIDDLE, STATUS, STICKS, VARIANT, Msp, MspConfig
 from hardware.fakes.betaflight import KEYS, Controller
 from robot.core.errors import DriverError
 from robot.core.rotation import from_rotvec, multiply, to_matrix
@@ -17,7 +17,7 @@ from robot.core.rotation import from_rotvec, multiply, to_matrix
 
 @pytest.fixture
 def controller(alive):
-    return alive(Controller(KEYS), 0.005)
+    return alive(Controller({**KEYS, "recovery": 0.1}), 0.005)
 
 
 @pytest.fixture
@@ -91,6 +91,92 @@ def test_the_gyroscope_is_in_radians_and_the_attitude_of_large_turns_is_right(co
         np.testing.assert_allclose(wait(driver.read).observation["rotation"], to_matrix(controller.turn), atol=0.02)
 
 
+def test_motors_follow_the_throttle_as_measured_on_betaflight(controller, config, wait):
+    with Msp(config) as driver:
+        driver.arm()
+        assert wait(lambda: controller.motors) == pytest.approx(0.055)
+        driver.write(np.array([0.0, 0.0, 0.0, 0.4]))
+        wait(lambda: controller.motors > 0.2)
+        assert controller.motors == pytest.approx(0.40, abs=0.005)
+
+
+def test_a_late_answer_is_as_old_as_its_question(controller, config, wait):
+    """A link that is always late would otherwise look fresh: the next question is asked while the answer is under way."""
+    controller.given["delay"] = 0.3
+    with Msp(config) as driver:
+        for _ in range(5):
+            found = None
+            end = time.monotonic() + 5
+            while found is None:
+                assert time.monotonic() < end
+                driver.write(np.zeros(4))
+                time.sleep(0.02)
+                found = driver.read()
+            assert time.monotonic() - found.stamp >= 0.3
+
+
+def test_a_lost_answer_costs_one_measurement(controller, config, wait):
+    with Msp(config) as driver:
+        wait(driver.read)
+        told = controller._told
+        controller._told = lambda function: b"" if function == ATTITUDE else told(function)
+        time.sleep(0.3)
+        driver.read()
+        time.sleep(0.1)
+        assert driver.read() is None
+        controller._told = told
+        assert time.monotonic() - wait(driver.read).stamp < 2
+
+
+def test_arming_waits_for_what_forbids_it_and_a_switch_that_is_on_too_early_has_to_go_off(controller, config, wait):
+    controller.given["recovery"] = 0.6
+    with Msp(config) as driver:
+        for _ in range(5):
+            driver._send([MIDDLE, MIDDLE, LOW, MIDDLE], True)
+            time.sleep(0.02)
+        wait(lambda: controller.latched)
+        time.sleep(0.7)
+        assert not controller.armed
+        driver.arm()
+        assert controller.armed
+    assert [what for _, what in controller.account.told["events"]] == ["refused to arm", "armed"]
+
+
+def test_reasons_have_the_bits_of_betaflight():
+    """runtime_config.h: 7 throttle, 16 MSP, 24 motor protocol; the arm switch is the last of as many as the firmware has."""
+    driver = Msp(MspConfig("betaflight_quadrotor", "", 0, 11.0, 4, 8, 0.02, 5.0))
+    for count in (26, 27, 29, 32):
+        reasons = 1 << 7 | 1 << 16 | 1 << 24 | 1 << count - 1
+        told = struct.pack("<HHHIBHBB", 125, 0, 35, 1, 0, 10, 3, 0) + b"\x02??" + struct.pack("<BI", count, reasons)
+        driver._take(STATUS, told + bytes(3))
+        assert driver.is_armed
+        assert driver._obstacle() == "throttle, a configurator is connected, motor protocol, arm switch"
+
+
+def test_the_channels_are_where_the_flight_controller_has_its_sticks(controller, config, wait):
+    with Msp(config) as driver:
+        np.testing.assert_array_equal(wait(driver.read).measured, np.zeros(4))  # no receiver: throttle is below its end
+        driver.arm()
+        driver.write(np.array([1.0, -0.5, 0.8, 0.3]))
+        wait(lambda: controller.sticks[2] == 1300)
+        driver.read()
+        applied = driver.write(np.array([1.0, -0.5, 0.8, 0.3]))
+        reading = wait(lambda: (found := driver.read()) is not None and found.measured[3] > 0 and found)
+        np.testing.assert_allclose(reading.measured, applied, atol=1e-9)
+
+
+def test_one_that_is_armed_is_taken_over_without_switching_it_off_in_the_air(controller, config, wait):
+    with Msp(config) as driver:
+        driver.arm()
+        driver.write(np.array([0.0, 0.0, 0.0, 0.4]))
+        wait(lambda: controller.sticks[2] == 1400)
+        driver.stop()
+        driver.arm()
+        assert controller.sticks[2] == 1400
+        driver.write(np.array([0.0, 0.0, 0.0, 0.4]))
+    assert "disarmed" not in [what for _, what in controller.account.told["events"]]
+
+
 def test_silence_is_its_failsafe_and_arming_again_begins_with_the_switch_off(controller, config, wait):
     driver = Msp(config)
     driver.open()
@@ -129,9 +215,14 @@ def test_who_disarms_ends_the_run(controller, config, wait):
 
 def test_why_it_does_not_arm_is_said(controller, config):
     config.patience = 0.5
-    controller._judge = lambda now: None
-    with Msp(config) as driver, pytest.raises(DriverError, match=r"does not arm: .*arm switch"):
-        driver.arm()
+    controller.given["recovery"] = 60.0
+    with Msp(config) as driver:
+        with pytest.raises(DriverError, match=r"does not arm: no receiver$"):
+            driver.arm()
+        controller.given["recovery"] = 0.0
+        controller._judge = lambda now: None
+        with pytest.raises(DriverError, match="does not arm: it does not say why"):
+            driver.arm()
 
 
 @pytest.mark.parametrize(
@@ -145,6 +236,17 @@ def test_why_it_does_not_arm_is_said(controller, config):
 def test_what_cannot_be_is_an_error_in_a_line(config, connection, words):
     config.connection = connection
     with pytest.raises(DriverError, match=words) as error:
+        Msp(config).open()
+    assert "\n" not in str(error.value)
+
+
+def test_a_device_that_is_not_ours_is_an_error_in_a_line(config, monkeypatch):
+    def refuse(path, *more):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("serial.serialposix.os.open", refuse)
+    config.connection = "/dev/ttyACM0"
+    with pytest.raises(DriverError, match="permission denied; be in its group") as error:
         Msp(config).open()
     assert "\n" not in str(error.value)
 
