@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hardware.drivers.base import Array, Driver, Reading
+from hardware.skew import Skew
 from robot.core.errors import DriverError
 from robot.core.interface import Field
 from robot.core.optional import require
@@ -25,9 +26,12 @@ LOGGED = (
     ("stateEstimateZ.rateRoll", "int16_t"), ("stateEstimateZ.ratePitch", "int16_t"), ("stateEstimateZ.rateYaw", "int16_t"),
     ("stateEstimateZ.quat", "uint32_t"), ("supervisor.info", "uint16_t"),
 )  # fmt: skip
-"""One packet [mm, mm/s, mrad/s, compressed, bits]: what is logged together was measured together."""
-ARMED, CAN_FLY, TUMBLED, LOCKED = 1 << 1, 1 << 3, 1 << 5, 1 << 6
+"""One packet [mm, mm/s, mrad/s, compressed, bits]: what is logged together was measured together. Of all its values only the
+pitch rate is positive nose up, a legacy of the firmware's (stabilizer.c, compressState)."""
+ARMED, CAN_FLY, TUMBLED, LOCKED, CRASHED = 1 << 1, 1 << 3, 1 << 5, 1 << 6, 1 << 7
 """Of supervisor.info."""
+CLOCK = 1 << 24
+"""Its clock begins anew after so long [ms], four and a half hours."""
 LANDING = 2.0
 """How long landing takes [s]."""
 COPIES = 3
@@ -65,7 +69,8 @@ class Crazyflie(Driver):
     def _forget(self) -> None:
         self.lock = threading.Lock()
         self.newest: Reading | None = None
-        self.info, self.lost, self.armed, self.flying = 0, "", False, False
+        self.info, self.lost, self.armed = 0, "", False
+        self.skew, self.clock = Skew(), 0
 
     def open(self) -> None:
         if self.machine is not None:
@@ -119,14 +124,7 @@ class Crazyflie(Driver):
         while not self.info & ARMED:
             self._check()
             if time.monotonic() > end:
-                why = (
-                    "it has tumbled"
-                    if self.info & TUMBLED
-                    else "it is locked; switch it off and on"
-                    if self.info & LOCKED
-                    else ""
-                )
-                raise DriverError(f"crazyflie: it does not arm: {why or f'its supervisor says {self.info:#x}'}")
+                raise DriverError(f"crazyflie: it does not arm: {self._trouble()}")
             time.sleep(0.01)
         self.armed = True
 
@@ -161,21 +159,32 @@ class Crazyflie(Driver):
             raise DriverError("crazyflie: it is not open; use the driver as a context manager")
         if self.lost:
             raise DriverError(f"crazyflie: {self.lost}")
-        if self.armed and self.info and (not self.info & ARMED or self.info & (TUMBLED | LOCKED)):
+        if self.armed and (not self.info & ARMED or self.info & (TUMBLED | LOCKED | CRASHED)):
             self.armed = False
-            raise DriverError(f"crazyflie: its supervisor has taken over ({self.info:#x}): tumbled, locked or disarmed")
+            raise DriverError(f"crazyflie: its supervisor has taken over: {self._trouble()}")
+
+    def _trouble(self) -> str:
+        """What its supervisor says, the worst first."""
+        told = (
+            (LOCKED, "it is locked; switch it off and on"), (CRASHED, "it has crashed; switch it off and on"),
+            (TUMBLED, "it has tumbled; put it upright"),
+        )  # fmt: skip
+        return next((what for bit, what in told if self.info & bit), f"it is disarmed (supervisor.info is {self.info:#x})")
 
     def _measured(self, stamp: int, data: dict[str, Any], block: Any) -> None:
         """In the library's thread."""
         from cflib.utils.encoding import decompress_quaternion
 
+        now = time.monotonic()
+        self.clock += (stamp - self.clock + CLOCK // 2) % CLOCK - CLOCK // 2  # packets may overtake each other
         values = [float(data[name]) for name, _ in LOGGED]
         x, y, z, w = decompress_quaternion(int(data["stateEstimateZ.quat"]))
         seen = {
-            "position": np.array(values[:3]) / 1e3, "velocity": np.array(values[3:6]) / 1e3, "rate": np.array(values[6:9]) / 1e3,
-            "rotation": to_matrix(np.array([w, x, y, z])),
+            "position": np.array(values[:3]) / 1e3, "velocity": np.array(values[3:6]) / 1e3,
+            "rotation": to_matrix(np.array([w, x, y, z])), "rate": np.array([values[6], -values[7], values[8]]) / 1e3,
         }  # fmt: skip
         measured = np.array([*seen["velocity"], seen["rate"][2]])
-        reading = Reading({name: np.asarray(value, np.float32) for name, value in seen.items()}, time.monotonic(), measured)
+        told = {name: np.asarray(value, np.float32) for name, value in seen.items()}
+        reading = Reading(told, self.skew.ours(self.clock / 1e3, now), measured)
         with self.lock:
             self.newest, self.info = reading, int(data["supervisor.info"])

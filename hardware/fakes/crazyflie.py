@@ -2,7 +2,7 @@
 
     python -m hardware.fakes.crazyflie port=19850
 
-It follows velocities with a lag once it is armed; without setpoints for 0.5 s it levels out and stands, after 2 s it stops its
+It follows velocities with a lag once it is armed, and stays level; without setpoints for 0.5 s it stands, after 2 s it stops its
 motors and locks, as the firmware's supervisor does; it lands when it is told to. At its end it prints what it saw.
 """
 
@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 import zlib
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from hardware.drivers.crazyflie import ARMED, CAN_FLY, LOCKED, LOGGED
 from hardware.fakes.device import Account, serve
 from hardware.fakes.keys import keys
 
-KEYS = {"port": 0, "dt": 0.002, "seconds": 0.0, "loss": 0.0, "seed": 0, "height": 0.5}
+KEYS = {"port": 0, "dt": 0.002, "seconds": 0.0, "loss": 0.0, "seed": 0, "height": 0.5, "age": 0.0, "delay": 0.0}
 CONSOLE, PARAM, COMMANDER, MEM, LOG, GENERIC, HIGH_LEVEL, SUPERVISOR, PLATFORM, LINK = 0, 2, 3, 4, 5, 7, 8, 9, 13, 15
 VERSION = 12
 """Of the protocol."""
@@ -44,10 +45,12 @@ class Quad:
         self.peer: tuple[str, int] | None = None
         self.account, self.rng = Account(), np.random.default_rng(given["seed"])
         self.position, self.velocity, self.yaw = np.array([0.0, 0.0, given["height"]]), np.zeros(4), 0.0
+        self.rolling = np.zeros(2)
         self.wanted, self.came, self.moved = np.zeros(4), -math.inf, time.monotonic()
         self.armed = self.locked = self.landing = False
         self.blocks: dict[int, tuple[list[int], float, float]] = {}
-        self.boot = time.monotonic()
+        self.late: deque[tuple[float, bytes]] = deque()
+        self.boot = time.monotonic() - given["age"]
 
     def tick(self) -> None:
         """Listen, judge, fly, tell."""
@@ -61,8 +64,12 @@ class Quad:
             if data and self.rng.random() >= self.given["loss"]:
                 with contextlib.suppress(struct.error, IndexError):
                     self._take(data[0] >> 4, data[0] & 3, data[1:])
-        self._fly(time.monotonic())
-        self._tell(time.monotonic())
+        now = time.monotonic()
+        self._fly(now)
+        self._tell(now)
+        while self.late and self.late[0][0] <= now and self.peer is not None:
+            with contextlib.suppress(OSError):
+                self.socket.sendto(self.late.popleft()[1], self.peer)
 
     def report(self) -> dict[str, Any]:
         """What arrived, and how it stands."""
@@ -163,7 +170,8 @@ class Quad:
         """Of LOGGED, in its order and units."""
         info = ARMED * self.armed | CAN_FLY * self.armed | LOCKED * self.locked
         place, speed = np.round(self.position * 1e3), np.round(self.velocity[:3] * 1e3)
-        return [*map(int, place), *map(int, speed), 0, 0, round(self.velocity[3] * 1e3), self._compressed(), info]
+        roll, pitch, yaw = (round(1e3 * rate) for rate in (*self.rolling, self.velocity[3]))
+        return [*map(int, place), *map(int, speed), roll, -pitch, yaw, self._compressed(), info]
 
     def _compressed(self) -> int:
         """The attitude as quatcompress.h packs it: the largest of x, y, z, w is left out, the others take ten bits each."""
@@ -178,8 +186,7 @@ class Quad:
 
     def _say(self, port: int, channel: int, data: bytes) -> None:
         if self.peer is not None and self.rng.random() >= self.given["loss"]:
-            with contextlib.suppress(OSError):
-                self.socket.sendto(bytes([port << 4 | 3 << 2 | channel]) + data, self.peer)
+            self.late.append((time.monotonic() + self.given["delay"], bytes([port << 4 | 3 << 2 | channel]) + data))
 
 
 def main() -> None:
