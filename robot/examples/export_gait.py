@@ -10,6 +10,7 @@ It shows everything around a policy: memory in the graph, the robot's own Interf
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -26,6 +27,8 @@ KEYS = {"driver": "dynamixel", "output": "runs/gait", "period": "4.0", "swing": 
 
 class Gait(Policy):
     """Memory: age [s] of the episode, and the joints at its beginning, from which it eases into the gait."""
+
+    phase: Tensor
 
     def __init__(self, interface: Interface, period: float, swing: float, ease: float, fingers: int) -> None:
         """period [s]; swing, half of the travel [rad]; ease, time to get into it [s]; fingers, equal groups of joints."""
@@ -63,10 +66,11 @@ class _Graph(nn.Module):
 
 def main(arguments: list[str]) -> None:
     given = {**KEYS, **dict(argument.split("=", 1) for argument in arguments)}
-    robot = build(OmegaConf.load(CONFIGS / "driver" / f"{given['driver']}.yaml"), "driver").interface
+    node: Any = OmegaConf.load(CONFIGS / "driver" / f"{given['driver']}.yaml")
+    robot = build(node, "driver").interface
     seen = tuple(field for field in robot.observation if field.name == "joints")
-    numbers = [float(given[key]) for key in ("period", "swing", "ease")]
-    policy = Gait(Interface(seen, robot.action, robot.dt), *numbers, int(given["fingers"]))
+    period, swing, ease = (float(given[key]) for key in ("period", "swing", "ease"))
+    policy = Gait(Interface(seen, robot.action, robot.dt), period, swing, ease, int(given["fingers"]))
     file = onnx.export(policy, Path(given["output"]))
     print(f"{file}, differs from torch by {onnx.parity(policy, file):.1e} at most")
 
