@@ -23,7 +23,8 @@ NODE = {
     "features": {"_target_": "policies.nn.features.Flat", "scale": {"point": 1.0}, "offset": {}, "differences": [], "finer": 0.0},
     "denoiser": {"_target_": "policies.nn.mlp.ResidualMlp", "width": 96, "blocks": 2}, "scale": [0.4], "temperature": 1.0,
     "generative": {
-        "kind": "flow", "train_steps": 50, "sample_steps": 8, "clip": 3.0, "stochastic": False, "times": "uniform", "prediction": "epsilon",
+        "kind": "flow", "train_steps": 50, "sample_steps": 8, "clip": 3.0, "stochastic": False, "times": "uniform",
+        "prediction": "epsilon",
     },
     "rewards": 0.5,
 }  # fmt: skip
