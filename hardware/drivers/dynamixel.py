@@ -30,6 +30,8 @@ DELAY, MODE, TORQUE, ALERT, WATCHDOG, CURRENT, GOAL = 9, 11, 64, 70, 98, 102, 11
 POSITION_BY_CURRENT = 5
 """Operating mode: positions, with no more than the goal current."""
 ALERTS = ((0x01, "input voltage"), (0x04, "overheating"), (0x08, "encoder"), (0x10, "electrical shock"), (0x20, "overload"))
+LONGEST = 2.54
+"""Of the bus watchdog [s]."""
 COPIES = 3
 """Of the last goal."""
 
@@ -69,6 +71,10 @@ class Dynamixel(Driver):
         count = len(config.names)
         if not len(config.numbers) == len(config.zeros) == len(config.signs) == count or len(set(config.numbers)) != count:
             raise ConfigError(f"driver: {count} names need as many different numbers, zeros and signs")
+        if not 0.02 <= config.watchdog <= LONGEST:
+            raise ConfigError(
+                f"driver: watchdog={config.watchdog} s is not from 0.02 to {LONGEST}; a hand that nobody stops is none"
+            )
         self.config, self.dt = config, config.dt
         shape, names = (count,), tuple(config.names)
         self.command = Field("targets", shape, "float32", "rad", names=names)
@@ -137,7 +143,12 @@ class Dynamixel(Driver):
 
     def arm(self) -> None:
         """Torque on where the joints are, currents limited, the bus watchdog set."""
-        held = self._positions()
+        held: dict[int, int] = {}
+        for _ in range(3):
+            held |= self._where()
+        missing = [number for number in self.config.numbers if number not in held]
+        if missing:
+            raise DriverError(f"dynamixel: servos {missing} do not say where they are; look at their cables")
         for number in self.config.numbers:
             self._set(number, WATCHDOG, b"\0")  # one that has fired refuses goals
             self._set(number, TORQUE, b"\0")
@@ -147,21 +158,24 @@ class Dynamixel(Driver):
             self._set(number, GOAL, struct.pack("<i", held[number]))  # no jump
             self._set(number, TORQUE, b"\1")
         for number in self.config.numbers:
-            self._set(number, WATCHDOG, bytes([max(1, round(self.config.watchdog / 0.02))]))
+            self._set(number, WATCHDOG, bytes([round(self.config.watchdog / 0.02)]))
         self.armed = True
         self._ask()
 
     def stop(self) -> None:
-        """Hold where the joints are, with torque; the watchdog is off, so that they go on holding."""
+        """Hold where the joints are, with torque; the watchdog is off, so that they go on holding. Servos that do not say where
+        they are keep theirs, and stop by it."""
         if self.link is None or not self.armed:
             return
         self.armed = False
         with contextlib.suppress(DriverError):
-            for number in self.config.numbers:
-                self._set(number, WATCHDOG, b"\0")
-            held = {number: struct.pack("<i", ticks) for number, ticks in self._positions().items()}
+            held: dict[int, bytes] = {}
             for _ in range(COPIES):
-                self.link.write(bus.sync_write(GOAL, held))
+                new = {n: struct.pack("<i", ticks) for n, ticks in self._where().items()} if len(held) < len(self.place) else {}
+                held = new | held  # the first place that was heard
+                if held:
+                    off = bus.sync_write(WATCHDOG, dict.fromkeys(held, b"\0"))
+                    self.link.write(off + bus.sync_write(GOAL, held))
 
     def will(self) -> Callable[[], None]:
         """Nothing: the line is the dead process's, and the servos' own watchdog stops them."""
@@ -242,8 +256,16 @@ class Dynamixel(Driver):
             raise DriverError(f"dynamixel: servo {number} does not say its register {address}; look at its cable")
         return found.parameters[1:]
 
-    def _positions(self) -> dict[int, int]:
-        return {number: struct.unpack("<i", self._get(number, STATE + 6, 4))[0] for number in self.config.numbers}
+    def _where(self) -> dict[int, int]:
+        """Positions [ticks] of the servos that answer one question to all; once some have, the others get another period."""
+        self._ask()
+        while len(self.states) < len(self.place):
+            self._drain()
+            if time.monotonic() - self.asked > (self.dt if self.states else self.config.patience / 3):
+                break
+            time.sleep(0.0002)
+        self.pending = False
+        return {number: struct.unpack("<i", state[6:10])[0] for number, state in self.states.items()}
 
     def _alert(self, number: int) -> str:
         with contextlib.suppress(DriverError):

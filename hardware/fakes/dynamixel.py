@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hardware import dynamixel_packets as bus
-from hardware.drivers.dynamixel import ALERT, GOAL, MODE, SPEED, STATE, TICK, TORQUE, WATCHDOG
+from hardware.drivers.dynamixel import ALERT, GOAL, SPEED, STATE, TICK, TORQUE, WATCHDOG
 from hardware.fakes.device import Account, Terminal, serve
 from hardware.fakes.keys import keys
 
@@ -24,8 +24,8 @@ LAG = 0.05
 """Time constant with which a servo follows its goal [s]."""
 FASTEST = 8.0
 """Speed of a servo [rad/s]."""
-LOCKED = (7, MODE)
-"""Registers of the EEPROM, number and operating mode, which are refused while torque is on."""
+EEPROM = 64
+"""Registers below are refused while torque is on."""
 FIRED = 0xFF
 """What the bus watchdog says after it has stopped its servo."""
 ACCESS, RANGE = 7, 4
@@ -52,7 +52,7 @@ class Servo:
 
     def put(self, address: int, data: bytes) -> int:
         """The error of a write, 0 for none."""
-        if address in LOCKED and self.table[TORQUE]:
+        if address < EEPROM and self.table[TORQUE]:
             return ACCESS
         if address == WATCHDOG and data != b"\0" and self.table[WATCHDOG] == FIRED:
             return ACCESS

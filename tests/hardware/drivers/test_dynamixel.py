@@ -132,7 +132,7 @@ def test_in_silence_the_servos_stop_where_they_are_and_arming_forgives(servos, c
     wait(lambda: servos.servos[0].speed != 0.0)
     driver.stop()
     driver.close()
-    assert servos.servos[0].table[WATCHDOG] == 0
+    wait(lambda: servos.servos[0].table[WATCHDOG] == 0)
     assert servos.servos[0].table[TORQUE] == 1
 
 
@@ -148,6 +148,33 @@ def test_stopping_holds_twice_and_closing_too(servos, config, wait):
     assert servos.servos[2].position < CENTRE + 0.4 / TICK
     driver.close()
     driver.close()
+
+
+def test_a_servo_that_falls_silent_does_not_keep_the_others_from_stopping(servos, config, wait):
+    with Dynamixel(config) as driver:
+        driver.arm()
+        driver.write(np.array([1.2, 1.2, 1.2]))
+        lost = servos.servos.pop(0)
+        driver.stop()
+        wait(lambda: all(servos.servos[number].table[WATCHDOG] == 0 for number in (2, 3)))
+        wait(lambda: all(abs(servos.servos[number].speed * TICK) < 0.01 for number in (2, 3)))
+        for number in (2, 3):
+            servo = servos.servos[number]
+            assert servo.table[TORQUE] == 1
+            assert abs(servo.position - CENTRE) < 1.0 / TICK
+        assert lost.table[WATCHDOG] > 0  # and stops it
+
+
+def test_stopping_asks_once(servos, config, wait):
+    with Dynamixel(config) as driver:
+        driver.arm()
+        driver.write(np.array([0.4, 0.0, 0.0]))
+        driver.read()
+        heard, take = [], servos._take
+        servos._take = lambda found: (heard.append(found.instruction), take(found))
+        driver.stop()
+        wait(lambda: heard.count(bus.SYNC_WRITE) >= 6)
+        assert len(heard) < 12  # whatever the number of servos
 
 
 def test_lost_packets_cost_measurements_and_nothing_else(servos, config, wait):
@@ -221,6 +248,23 @@ def test_a_line_that_is_unplugged_is_an_error(config, wait):
     assert "plugged in" in wait(fails)
     driver.stop()
     driver.close()
+
+
+def test_a_line_that_is_not_ours_is_an_error(config, monkeypatch):
+    def refuse(path, *more):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("serial.serialposix.os.open", refuse)
+    with pytest.raises(DriverError, match="permission denied; be in its group: sudo usermod") as error:
+        Dynamixel(config).open()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 2.6, float("nan")])
+def test_there_is_no_hand_without_a_watchdog(config, seconds):
+    config.watchdog = seconds
+    with pytest.raises(ConfigError, match="watchdog"):
+        Dynamixel(config)
 
 
 def test_numbers_and_names_must_fit(config):
