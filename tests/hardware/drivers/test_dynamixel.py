@@ -154,7 +154,7 @@ def test_a_servo_that_falls_silent_does_not_keep_the_others_from_stopping(servos
     with Dynamixel(config) as driver:
         driver.arm()
         driver.write(np.array([1.2, 1.2, 1.2]))
-        lost = servos.servos.pop(0)
+        lost, servos.servos = servos.servos[0], {number: servo for number, servo in servos.servos.items() if number}
         driver.stop()
         wait(lambda: all(servos.servos[number].table[WATCHDOG] == 0 for number in (2, 3)))
         wait(lambda: all(abs(servos.servos[number].speed * TICK) < 0.01 for number in (2, 3)))
