@@ -38,6 +38,7 @@ for (const figure of document.querySelectorAll(".chart")) {
   svg.addEventListener("pointermove", show);
   svg.addEventListener("pointerdown", show);
   svg.addEventListener("pointerleave", hide);
+  addEventListener("resize", hide);
 }
 
 // Videos play while they are in sight, unless less motion is asked for.
