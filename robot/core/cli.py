@@ -66,6 +66,13 @@ def rewrite(override: str, config_name: str = "") -> list[str]:
     return [f"policy={_kind(path)}", f"policy.path='{quoted}'"]
 
 
+def of_run(overrides: list[str]) -> list[str]:
+    """Turn `policy.<key>=<value>` beside a run folder into a change of the policy in that run."""
+    if "policy=checkpoint" not in overrides:
+        return overrides
+    return [re.sub(r"^policy\.(?!path=|overrides[.=])", "+policy.overrides.", override) for override in overrides]
+
+
 def check_option(override: str) -> None:
     """Refuse `group=option` where no such option exists; Hydra says nothing where the group is optional."""
     key, _, value = override.partition("=")
@@ -107,7 +114,7 @@ def _command(config_name: str, main: Callable[["DictConfig"], Any], arguments: l
     full = os.environ.get(FULL_ERROR) == "1"
     overrides: list[str] = []
     try:
-        overrides = [piece for argument in arguments for piece in rewrite(argument, config_name)]
+        overrides = of_run([piece for argument in arguments for piece in rewrite(argument, config_name)])
         for override in overrides:
             check_option(override)
         first = next((i for i, word in enumerate(overrides) if "=" in word and not word.startswith("-")), len(overrides))

@@ -80,5 +80,5 @@ def _unknown(schema: type, error: ConfigKeyError) -> str:
     known = [field.name for field in dataclasses.fields(schema)]
     key = str(error.key)
     close = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    hint = f"; did you mean '{close[0]}'?" if close else ";"
     return f"unknown key '{error.full_key or key}'{hint} accepted: {', '.join(known)}"

@@ -1,6 +1,6 @@
 """A composition of two generators beside both: every weight on a grid, the weights from held-out data, `and`, `or`.
 
-python -m tests.bench.bench_compose parents=<run>,<run> root=<held-out demonstrations> [env=pusht episodes=1000 seed=2000000]
+python -m tests.bench.bench_compose parents=<run>,<run> root=<held-out demonstrations> [env=pusht episodes=1000 grid=10 …]
 
 Differences are over the same starts, with t intervals. Bars: at the weights from held-out data never below the better parent
 beyond the interval, and these weights within 0.1 of the best ones of the grid.
@@ -29,9 +29,8 @@ from sim.env import Env
 
 KEYS = {
     "env": "pusht", "episodes": "1000", "seed": "2000000", "frames": "4096", "samples": "8", "steps": "10", "temperature": "1.0",
-    "execute": "8", "num_envs": "250", "parents": "", "root": "",
+    "execute": "8", "num_envs": "250", "grid": "10", "parents": "", "root": "",
 }  # fmt: skip
-GRID = [k / 10 for k in range(11)]
 
 
 def weigh(keys: dict[str, str], parents: list[str], env: Env) -> Fit:
@@ -45,9 +44,10 @@ def weigh(keys: dict[str, str], parents: list[str], env: Env) -> Fit:
     return fit(gpc.eval(), source.batch(0, gpc), int(keys["steps"]), int(keys["samples"]), generator)
 
 
-def subjects(found: Fit) -> dict[str, dict[str, Any]]:
-    """Name of each composition and how its config differs; the first weight is that of the first parent."""
-    out: dict[str, dict[str, Any]] = {f"w={w:.1f}": {"weights": [w, 1 - w]} for w in GRID}
+def subjects(found: Fit, parts: int) -> dict[str, dict[str, Any]]:
+    """Name of each composition and how its config differs; the first weight, of `parts` + 1 ones, is that of the first parent."""
+    grid = [k / parts for k in range(parts + 1)]
+    out: dict[str, dict[str, Any]] = {f"w={w:.3g}": {"weights": [w, 1 - w]} for w in grid}
     out["closed form"] = {"weights": found.weights.tolist()}
     rows = [[float(t), *level] for t, level in zip(found.times, found.levels.tolist(), strict=True)]
     out["closed form by time"] = {"levels": rows}
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
     found = weigh(keys, parents, env)
     evaluator = Evaluator(EvaluatorConfig(int(keys["episodes"]), int(keys["seed"]), 0, 0, None))
     rows, success = {}, {}
-    for name, change in subjects(found).items():
+    for name, change in subjects(found, int(keys["grid"])).items():
         plain = {"weights": [0.5, 0.5], "levels": None, "operator": Operator.convex, "sharpness": 1.0}
         shared = {"steps": int(keys["steps"]), "temperature": float(keys["temperature"]), "execute": int(keys["execute"])}
         policy = Gpc(GpcConfig(parents=parents, **{**plain, **shared, **change}), env.interface, env).eval()
@@ -76,14 +76,15 @@ def main(arguments: list[str]) -> None:
         if "score" in report.columns:
             rows[name]["score"] = interval(report.columns["score"])
         print(name, rows[name], file=sys.stderr, flush=True)
-    better = max(("w=0.0", "w=1.0"), key=lambda name: success[name].mean())
+    better = max(("w=0", "w=1"), key=lambda name: success[name].mean())
     for name, row in rows.items():
         row["beyond_better_parent"] = paired(success[name], success[better])
-    best = max(GRID, key=lambda w: success[f"w={w:.1f}"].mean())
+    grid = {name: change["weights"][0] for name, change in subjects(found, int(keys["grid"])).items() if name.startswith("w=")}
+    best = max(grid, key=lambda name: success[name].mean())
     about = {
-        "parents": parents, "revision": revision(), "better": better, "best_grid_weight": best,
+        "parents": parents, "revision": revision(), "better": better, "best_grid_weight": grid[best],
         "closed_form_weight": round(float(found.weights[0]), 3), "disagreement": round(float(found.disagreement[0, 1]), 3),
-        "predicted_error": {f"{w:.1f}": round(found.error(torch.tensor([w, 1 - w])), 5) for w in GRID},
+        "predicted_error": {name: round(found.error(torch.tensor([w, 1 - w])), 5) for name, w in grid.items()},
         "levels": np.round(found.levels[:, 0].numpy(), 3).tolist(),
     }  # fmt: skip
     print(json.dumps({"benchmark": "compose", **about, "keys": keys, "results": rows}, indent=1, default=float))

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from robot.core import paths
-from robot.core.cli import entry, rewrite
+from robot.core.cli import entry, of_run, rewrite
 from robot.core.errors import ConfigError
 
 FILES = {
@@ -171,6 +171,14 @@ def test_policy_path_becomes_a_group_option(configs: Path, seen, command) -> Non
     assert rewrite("policy=runs/a b/it's")[0] == "policy=checkpoint"
     assert rewrite("policy=assets/pretrained/good")[0] == "policy=onnx"
     assert rewrite("env=runs/x") == ["env=runs/x"]
+
+
+def test_a_key_of_a_runs_policy_is_changed_as_in_any_policy() -> None:
+    given = ["policy=checkpoint", "policy.path='a'", "seed=1", "policy.temperature=0.2", "policy.generative.sample_steps=4"]
+    assert of_run(given) == [*given[:3], "+policy.overrides.temperature=0.2", "+policy.overrides.generative.sample_steps=4"]
+    long = ["policy=checkpoint", "+policy.overrides.temperature=0.2", "policy.overrides.x=1"]
+    assert of_run(long) == long
+    assert of_run(["policy=navdp", "policy.caution=null"]) == ["policy=navdp", "policy.caution=null"]
 
 
 def test_policy_path_that_is_not_there_lists_what_is(configs: Path, command, capsys) -> None:
