@@ -33,7 +33,8 @@ def text(config_name: str, description: str, arguments: list[str]) -> str:
     lines += [" ".join(summary.split()), ""] if summary.strip() else []
     lines += ["Groups (in brackets: chosen here)"]
     lines += [_options(group, names, chosen) for group, names in groups().items() if group in chosen]
-    lines += ["  policy=<folder> takes a run folder or an exported folder or .onnx file"] if "policy" in chosen else []
+    if "policy" in chosen:
+        lines += ["  policy=<folder> takes a run (policy.<key> is then a key of its policy), an exported folder or an .onnx file"]
     lines += ["", f"Keys ({config_name}.yaml)", *_keys(root)]
     for group, name in chosen.items():
         file = paths.CONFIGS / group / f"{name}.yaml"

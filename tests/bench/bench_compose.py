@@ -29,7 +29,7 @@ from sim.env import Env
 
 KEYS = {
     "env": "pusht", "episodes": "1000", "seed": "2000000", "frames": "4096", "samples": "8", "steps": "10", "temperature": "1.0",
-    "execute": "8", "num_envs": "250", "grid": "10", "parents": "", "root": "",
+    "execute": "8", "num_envs": "250", "grid": "10", "only": "", "parents": "", "root": "",
 }  # fmt: skip
 
 
@@ -44,14 +44,19 @@ def weigh(keys: dict[str, str], parents: list[str], env: Env) -> Fit:
     return fit(gpc.eval(), source.batch(0, gpc), int(keys["steps"]), int(keys["samples"]), generator)
 
 
-def subjects(found: Fit, parts: int) -> dict[str, dict[str, Any]]:
-    """Name of each composition and how its config differs; the first weight, of `parts` + 1 ones, is that of the first parent."""
+def subjects(found: Fit, parts: int, only: str) -> dict[str, dict[str, Any]]:
+    """Name of each composition and how its config differs; the first weight, of `parts` + 1 ones, is that of the first parent.
+
+    `only` names those to play beside the parents, with commas between; empty for all.
+    """
     grid = [k / parts for k in range(parts + 1)]
     out: dict[str, dict[str, Any]] = {f"w={w:.3g}": {"weights": [w, 1 - w]} for w in grid}
     out["closed form"] = {"weights": found.weights.tolist()}
     rows = [[float(t), *level] for t, level in zip(found.times, found.levels.tolist(), strict=True)]
     out["closed form by time"] = {"levels": rows}
-    return out | {"and": {"operator": Operator.both}, "or": {"operator": Operator.either}}
+    out |= {"and": {"operator": Operator.both}, "or": {"operator": Operator.either}}
+    named = {*only.split(","), "w=0", "w=1"}
+    return {name: change for name, change in out.items() if not only or name in named}
 
 
 def main(arguments: list[str]) -> None:
@@ -64,8 +69,8 @@ def main(arguments: list[str]) -> None:
     env = build(gym.config(keys["env"], **changed), "env")
     found = weigh(keys, parents, env)
     evaluator = Evaluator(EvaluatorConfig(int(keys["episodes"]), int(keys["seed"]), 0, 0, None))
-    rows, success = {}, {}
-    for name, change in subjects(found, int(keys["grid"])).items():
+    rows, success, plays = {}, {}, subjects(found, int(keys["grid"]), keys["only"])
+    for name, change in plays.items():
         plain = {"weights": [0.5, 0.5], "levels": None, "operator": Operator.convex, "sharpness": 1.0}
         shared = {"steps": int(keys["steps"]), "temperature": float(keys["temperature"]), "execute": int(keys["execute"])}
         policy = Gpc(GpcConfig(parents=parents, **{**plain, **shared, **change}), env.interface, env).eval()
@@ -79,7 +84,7 @@ def main(arguments: list[str]) -> None:
     better = max(("w=0", "w=1"), key=lambda name: success[name].mean())
     for name, row in rows.items():
         row["beyond_better_parent"] = paired(success[name], success[better])
-    grid = {name: change["weights"][0] for name, change in subjects(found, int(keys["grid"])).items() if name.startswith("w=")}
+    grid = {name: change["weights"][0] for name, change in plays.items() if name.startswith("w=")}
     best = max(grid, key=lambda name: success[name].mean())
     about = {
         "parents": parents, "revision": revision(), "better": better, "best_grid_weight": grid[best],
