@@ -34,10 +34,12 @@ FAILSAFE, RECEIVER, THROTTLE, SWITCH = 1 << 1, 1 << 2, 1 << 7, 1 << REASONS - 1
 """Some of them."""
 IDLE, CHECK, LOST = 0.055, 1050, 885
 """Motors when armed with throttle down; sticks below count as down [us]; throttle without a receiver [us]."""
+SETTLING = 0.1
+"""Time constant with which it comes to lie level once it is disarmed [s]."""
 
 
 class Controller:
-    """A body that turns as the sticks say; it does not fall."""
+    """A body that turns as the sticks say; it does not fall, and comes to lie level once it is disarmed."""
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.given, self.dt = given, given["dt"]
@@ -49,7 +51,7 @@ class Controller:
         self.sticks, self.switch, self.came, self.since = [MIDDLE, MIDDLE, LOW, MIDDLE], False, -math.inf, math.inf
         self.armed, self.failed, self.latched, self.was_on, self.motors = False, False, False, False, 0.0
         self.late: deque[tuple[float, bytes]] = deque()
-        self.turn, self.rate = np.array([1.0, 0, 0, 0]), np.zeros(3)
+        self.turn, self.rate, self.flown = np.array([1.0, 0, 0, 0]), np.zeros(3), False
 
     def tick(self) -> None:
         """Listen, judge, turn."""
@@ -60,6 +62,11 @@ class Controller:
         wanted = np.array([roll - MIDDLE, pitch - MIDDLE, MIDDLE - yaw]) * full if self.armed else np.zeros(3)
         self.rate = self.rate + (wanted - self.rate) * min(1.0, self.dt / LAG)
         self.turn = normalize(multiply(self.turn, from_rotvec(self.rate * self.dt)))
+        self.flown = self.flown or self.armed
+        if self.flown and not self.armed:
+            w, _, _, z = self.turn
+            level = np.array([w, 0.0, 0.0, z]) + (math.hypot(w, z) < 1e-9) * np.array([1.0, 0.0, 0.0, 0.0])
+            self.turn = normalize(self.turn + (normalize(level) - self.turn) * min(1.0, self.dt / SETTLING))
         self.motors = IDLE + (1 - IDLE) * max(throttle - CHECK, 0) / (HIGH - CHECK) if self.armed else 0.0
 
     def report(self) -> dict[str, Any]:
